@@ -1,0 +1,13 @@
+//! The engine of deduplicity: content-defined chunks, each stored once, compressed and encrypted, in immutable objects.
+//!
+//! Layers, each using only those above it in this list: values ([`id`], [`path`], [`entry`]); encoding; edges
+//! ([`backend`], [`fs`]); structures ([`index`]); the repository; the model; operations. `tests/layering.rs` checks the
+//! direction. There is no tokio, no terminal and no command line in here.
+
+pub mod backend;
+pub mod entry;
+pub mod error;
+pub mod format;
+pub mod id;
+pub mod monitor;
+pub mod path;
