@@ -5,6 +5,9 @@
 //! direction. There is no tokio, no terminal and no command line in here.
 
 pub mod backend;
+pub mod chunker;
+pub mod codec;
+pub mod crypto;
 pub mod entry;
 pub mod error;
 pub mod format;

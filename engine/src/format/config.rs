@@ -1,0 +1,153 @@
+//! The `config` object: in clear, with a MAC under a key derived from the root secret.
+
+use minicbor::Decoder;
+
+use super::ObjectKind;
+use super::cbor::{self, required};
+use super::object::{FormatError, HEADER_LEN, Header};
+use crate::chunker::ChunkSizes;
+use crate::crypto::{Key, same_secret};
+use crate::entry::Timestamp;
+use crate::id::RepoId;
+
+const MAC_LEN: usize = 32;
+/// Largest config object in bytes.
+pub const MAX_CONFIG: u64 = 64 << 10;
+/// Chunker id of FastCDC over a secret gear table.
+pub const CHUNKER_GEAR: u32 = 1;
+
+/// What is set once, at init, for a whole repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Identity of the repository.
+    pub repo: RepoId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Sizes of chunks (chunker 1).
+    pub chunks: ChunkSizes,
+    /// A pack is finished when its frames exceed this many bytes.
+    pub pack_target: u32,
+    /// Names of features without which the repository must not be read.
+    pub read_features: Vec<String>,
+    /// Names of features without which it must not be written to.
+    pub write_features: Vec<String>,
+    /// Names of features without which no maintenance may run.
+    pub maintain_features: Vec<String>,
+}
+
+impl Config {
+    /// The object's bytes.
+    #[must_use]
+    pub fn to_bytes(&self, key: &Key) -> Vec<u8> {
+        let header = Header { kind: ObjectKind::Config, repo: self.repo, epoch: 0, nonce: [0; 24] };
+        let mut out = header.to_bytes().to_vec();
+        cbor::encode_into(&mut out, |e| {
+            e.map(6)?;
+            e.u8(0)?.array(2)?.i64(self.created.seconds)?.u32(self.created.nanos)?;
+            e.u8(1)?.array(4)?.u32(CHUNKER_GEAR)?.u32(self.chunks.min)?.u32(self.chunks.average)?.u32(self.chunks.max)?;
+            e.u8(2)?.u32(self.pack_target)?;
+            for (field, names) in [(3, &self.read_features), (4, &self.write_features), (5, &self.maintain_features)] {
+                e.u8(field)?.array(names.len() as u64)?;
+                for name in names {
+                    e.str(name)?;
+                }
+            }
+            Ok(())
+        });
+        let mac = key.prf(&[&out]).finalize();
+        out.extend_from_slice(mac.as_bytes());
+        out
+    }
+
+    /// Reads the fixed part only: which repository this is. Not authenticated yet.
+    pub fn peek(bytes: &[u8]) -> Result<RepoId, FormatError> {
+        Ok(Header::parse(bytes, ObjectKind::Config)?.repo)
+    }
+
+    /// Checks the MAC and reads.
+    pub fn parse(key: &Key, bytes: &[u8]) -> Result<Self, FormatError> {
+        let header = Header::parse(bytes, ObjectKind::Config)?;
+        let size = FormatError::Size(bytes.len());
+        let Some(border) = bytes.len().checked_sub(MAC_LEN).filter(|n| *n >= HEADER_LEN) else { return Err(size) };
+        let (text, mac) = bytes.split_at(border);
+        if !same_secret(key.prf(&[text]).finalize().as_bytes(), mac) {
+            return Err(FormatError::NotAuthentic);
+        }
+        let (mut created, mut chunks, mut target, mut features) = (None, None, None, [None, None, None]);
+        let mut d = Decoder::new(text.get(HEADER_LEN..).unwrap_or_default());
+        cbor::map(&mut d, |field, d| {
+            match field {
+                0 => created = Some(timestamp(d)?),
+                1 => chunks = Some(chunker(d)?),
+                2 => target = Some(d.u32()?),
+                3..=5 => features[field as usize - 3] = Some(cbor::array(d, |d| Ok(d.str()?.to_owned()))?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        cbor::finish(&d)?;
+        let [read, write, maintain] = features;
+        Ok(Self {
+            repo: header.repo,
+            created: required(created, 0)?,
+            chunks: required(chunks, 1)?,
+            pack_target: required(target, 2)?,
+            read_features: required(read, 3)?,
+            write_features: required(write, 4)?,
+            maintain_features: required(maintain, 5)?,
+        })
+    }
+}
+
+fn chunker(d: &mut Decoder<'_>) -> cbor::Result<ChunkSizes> {
+    let fields = cbor::array(d, |d| Ok(d.u32()?))?;
+    match fields.as_slice() {
+        &[CHUNKER_GEAR, min, average, max] => {
+            let sizes = ChunkSizes { min, average, max };
+            if sizes.are_valid() { Ok(sizes) } else { Err(cbor::CborError::Invalid("impossible chunk sizes")) }
+        }
+        _ => Err(cbor::CborError::Invalid("an unknown chunker: use a newer program")),
+    }
+}
+
+/// Seconds and nanoseconds.
+pub(super) fn timestamp(d: &mut Decoder<'_>) -> cbor::Result<Timestamp> {
+    match d.array()? {
+        Some(2) => checked_timestamp(d.i64()?, d.u32()?),
+        _ => Err(cbor::CborError::Invalid("a time is two numbers")),
+    }
+}
+
+/// Refuses impossible nanoseconds.
+pub(super) fn checked_timestamp(seconds: i64, nanos: u32) -> cbor::Result<Timestamp> {
+    if nanos < 1_000_000_000 { Ok(Timestamp { seconds, nanos }) } else { Err(cbor::CborError::Invalid("nanoseconds out of range")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip_flips_and_prefixes() {
+        let key = Key::from_bytes([4; 32]);
+        let config = Config {
+            repo: RepoId([5; 16]),
+            created: Timestamp { seconds: -5, nanos: 7 },
+            chunks: crate::chunker::DEFAULT_SIZES,
+            pack_target: 16 << 20,
+            read_features: vec![],
+            write_features: vec!["x".into()],
+            maintain_features: vec![],
+        };
+        let good = config.to_bytes(&key);
+        assert_eq!(Config::parse(&key, &good).expect("parses"), config);
+        for len in 0..good.len() {
+            assert!(Config::parse(&key, &good[..len]).is_err());
+        }
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Config::parse(&key, &bad).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Epoch objects as bytes: close, fence, seal, done. `docs/format.md`, "Epochs", says what they mean.
+
+use minicbor::Decoder;
+
+use super::ObjectKind;
+use super::cbor::{self, required};
+use super::config::timestamp;
+use super::object::{self, FormatError};
+use super::pack::SegmentName;
+use super::snapshot::get_head;
+use crate::crypto::Key;
+use crate::entry::Timestamp;
+use crate::id::{Epoch, ObjectId, RepoId};
+
+/// Announces that an epoch ends, and which packs may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Random id of the maintenance run.
+    pub run: [u8; 16],
+    /// Packs that may be deleted: no writer of a later epoch refers to them.
+    pub condemned: Vec<(Epoch, ObjectId)>,
+    /// Hash of the seal before.
+    pub previous: Option<ObjectId>,
+}
+
+/// Ends an epoch: names all that counts from then on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Hash of the seal before.
+    pub previous: Option<ObjectId>,
+    /// Every valid snapshot of this epoch and those before.
+    pub snapshots: Vec<(Epoch, ObjectId)>,
+    /// Every index segment that counts for this epoch and those before.
+    pub segments: Vec<SegmentName>,
+    /// Packs to be deleted.
+    pub deleted: Vec<(Epoch, ObjectId)>,
+    /// When it was made.
+    pub time: Timestamp,
+}
+
+fn put_names(e: &mut cbor::Out<'_>, names: impl ExactSizeIterator<Item = (Epoch, ObjectId)>) -> cbor::EncodeResult {
+    e.array(names.len() as u64)?;
+    for (epoch, id) in names {
+        e.array(2)?.u64(epoch)?.bytes(&id.0)?;
+    }
+    Ok(())
+}
+
+fn put_previous(e: &mut cbor::Out<'_>, previous: Option<&ObjectId>) -> cbor::EncodeResult {
+    match previous {
+        Some(id) => e.bytes(&id.0)?,
+        None => e.null()?,
+    };
+    Ok(())
+}
+
+fn get_previous(d: &mut Decoder<'_>) -> cbor::Result<Option<ObjectId>> {
+    cbor::optional(d, |d| Ok(ObjectId(cbor::fixed(d)?)))
+}
+
+/// Seals a close.
+pub fn seal_close(key: &Key, repo: RepoId, epoch: Epoch, close: &Close) -> Result<Vec<u8>, FormatError> {
+    let body = cbor::encode(|e| {
+        e.map(3)?.u8(0)?.bytes(&close.run)?;
+        put_names(e.u8(1)?, close.condemned.iter().copied())?;
+        put_previous(e.u8(2)?, close.previous.as_ref())
+    });
+    object::seal(key, ObjectKind::Close, repo, epoch, &body)
+}
+
+/// Opens a close.
+pub fn open_close(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Close, FormatError> {
+    let body = object::open(key, ObjectKind::Close, repo, epoch, bytes)?;
+    let mut d = Decoder::new(&body);
+    let (mut run, mut condemned, mut previous) = (None, None, None);
+    cbor::map(&mut d, |field, d| {
+        match field {
+            0 => run = Some(cbor::fixed(d)?),
+            1 => condemned = Some(cbor::array(d, get_head)?),
+            2 => previous = get_previous(d)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    cbor::finish(&d)?;
+    Ok(Close { run: required(run, 0)?, condemned: required(condemned, 1)?, previous })
+}
+
+/// Seals a seal.
+pub fn seal_seal(key: &Key, repo: RepoId, epoch: Epoch, seal: &Seal) -> Result<Vec<u8>, FormatError> {
+    let body = cbor::encode(|e| {
+        e.map(5)?;
+        put_previous(e.u8(0)?, seal.previous.as_ref())?;
+        put_names(e.u8(1)?, seal.snapshots.iter().copied())?;
+        put_names(e.u8(2)?, seal.segments.iter().map(|s| (s.epoch, s.id)))?;
+        put_names(e.u8(3)?, seal.deleted.iter().copied())?;
+        e.u8(4)?.array(2)?.i64(seal.time.seconds)?.u32(seal.time.nanos)?;
+        Ok(())
+    });
+    object::seal(key, ObjectKind::Seal, repo, epoch, &body)
+}
+
+/// Opens a seal.
+pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Seal, FormatError> {
+    let body = object::open(key, ObjectKind::Seal, repo, epoch, bytes)?;
+    let mut d = Decoder::new(&body);
+    let (mut previous, mut names, mut time) = (None, [None, None, None], None);
+    cbor::map(&mut d, |field, d| {
+        match field {
+            0 => previous = get_previous(d)?,
+            1..=3 => names[field as usize - 1] = Some(cbor::array(d, get_head)?),
+            4 => time = Some(timestamp(d)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    cbor::finish(&d)?;
+    let [snapshots, segments, deleted] = names;
+    let segments = required(segments, 2)?.into_iter().map(|(epoch, id)| SegmentName { epoch, id }).collect();
+    Ok(Seal { previous, snapshots: required(snapshots, 1)?, segments, deleted: required(deleted, 3)?, time: required(time, 4)? })
+}
+
+/// Seals an object without content: a fence or a done.
+pub fn seal_mark(key: &Key, kind: ObjectKind, repo: RepoId, epoch: Epoch) -> Result<Vec<u8>, FormatError> {
+    object::seal(key, kind, repo, epoch, &cbor::encode(|e| e.map(0).map(drop)))
+}
+
+/// Checks a fence or a done.
+pub fn open_mark(key: &Key, kind: ObjectKind, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<(), FormatError> {
+    object::open(key, kind, repo, epoch, bytes).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips() {
+        let (key, repo) = (Key::from_bytes([1; 32]), RepoId([2; 16]));
+        let close = Close { run: [3; 16], condemned: vec![(1, ObjectId([4; 32]))], previous: None };
+        assert_eq!(open_close(&key, repo, 5, &seal_close(&key, repo, 5, &close).expect("seals")).expect("opens"), close);
+        let seal = Seal {
+            previous: Some(ObjectId([5; 32])),
+            snapshots: vec![(1, ObjectId([6; 32]))],
+            segments: vec![SegmentName { epoch: 2, id: ObjectId([7; 32]) }],
+            deleted: vec![],
+            time: Timestamp { seconds: 8, nanos: 9 },
+        };
+        assert_eq!(open_seal(&key, repo, 5, &seal_seal(&key, repo, 5, &seal).expect("seals")).expect("opens"), seal);
+        let fence = seal_mark(&key, ObjectKind::Fence, repo, 5).expect("seals");
+        assert!(open_mark(&key, ObjectKind::Fence, repo, 5, &fence).is_ok());
+        assert!(open_mark(&key, ObjectKind::Done, repo, 5, &fence).is_err());
+    }
+}
