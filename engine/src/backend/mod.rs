@@ -3,6 +3,12 @@
 //! Knows nothing of encryption, packs or snapshots. [`suite`] holds the conformance tests that every backend and
 //! every wrapper passes.
 
+pub mod local;
+#[cfg(any(test, feature = "testing"))]
+pub mod mem;
+#[cfg(any(test, feature = "testing"))]
+pub mod suite;
+
 use std::fmt;
 
 use bytes::Bytes;

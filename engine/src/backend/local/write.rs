@@ -1,0 +1,174 @@
+//! How one file gets to disk: temporary name, bytes, fsync, final name.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::LocalBackend;
+
+/// From this size on the page cache is passed by: it would cost a copy, and nobody reads a pack right after writing it.
+const DIRECT_FROM: usize = 1 << 20;
+/// What the address, the length and the offset of such a write are multiples of.
+const DIRECT_ALIGN: usize = 4096;
+
+/// How a finished file gets its final name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Publish {
+    /// Not tried yet on this file system.
+    Unknown,
+    /// `renameat2` with `RENAME_NOREPLACE`.
+    NoReplace,
+    /// `link`, then `unlink` (NFS, 9p, some FUSE).
+    Link,
+    /// A look, then a plain `rename`: two writers may both succeed.
+    Check,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What was tried, to follow "cannot".
+    pub action: &'static str,
+    /// The system's answer.
+    pub error: io::Error,
+}
+
+fn failure<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Failure {
+    move |error| Failure { action, error: error.into() }
+}
+
+/// Whether this answer means that the file system does not know the call.
+fn not_known(errno: Errno) -> bool {
+    matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM | Errno::MLINK)
+}
+
+impl LocalBackend {
+    /// Writes, syncs and names a new file; leaves nothing behind when it fails.
+    pub(super) fn write_new(&self, path: &Path, body: &[u8]) -> Result<(), Failure> {
+        let temporary = temporary_beside(path).map_err(failure("choose a temporary name"))?;
+        let mut direct = !self.no_direct.load(Ordering::Relaxed) && may_go_direct(body);
+        let file = match create_file(&temporary, direct) {
+            Err(Errno::INVAL) if direct => {
+                self.no_direct.store(true, Ordering::Relaxed);
+                direct = false;
+                // Linux makes the file before it finds out that it cannot open it this way.
+                let _ = std::fs::remove_file(&temporary);
+                create_file(&temporary, direct)
+            }
+            other => other,
+        };
+        let file = file.map_err(failure("make a file"))?;
+        let written = self
+            .write_all(&file, body, direct)
+            .map_err(failure("write"))
+            .and_then(|()| file.sync_all().map_err(failure("sync the file")))
+            .and_then(|()| self.publish(&temporary, path).map_err(failure("name the file")));
+        if written.is_err() {
+            // Best effort: a leftover is never taken for an object.
+            let _ = std::fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn write_all(&self, file: &File, body: &[u8], mut direct: bool) -> Result<(), Errno> {
+        let mut rest = body;
+        while !rest.is_empty() {
+            match rustix::io::write(file, rest) {
+                Ok(0) => return Err(Errno::IO),
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(Errno::INVAL) if direct => {
+                    // Not the alignment this file system wants, or an odd remainder of a short write.
+                    if rest.len() == body.len() {
+                        self.no_direct.store(true, Ordering::Relaxed);
+                    }
+                    let flags = rustix::fs::fcntl_getfl(file)?;
+                    rustix::fs::fcntl_setfl(file, flags - OFlags::DIRECT)?;
+                    direct = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives `from` the name `to` unless that is taken (`EEXIST`), by the best way this file system knows.
+    fn publish(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        let known = self.publish.load(Ordering::Relaxed);
+        let at_least = |way: Publish| known <= way as u8;
+        if at_least(Publish::NoReplace) {
+            match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+                Err(error) if not_known(error) => {}
+                done => return self.published(Publish::NoReplace, done),
+            }
+        }
+        if at_least(Publish::Link) {
+            match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()) {
+                Err(error) if not_known(error) => {}
+                Ok(()) => return self.published(Publish::Link, rustix::fs::unlink(from)),
+                failed => return self.published(Publish::Link, failed),
+            }
+        }
+        match rustix::fs::lstat(to) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => self.published(Publish::Check, rustix::fs::rename(from, to)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn published(&self, way: Publish, done: Result<(), Errno>) -> Result<(), Errno> {
+        if matches!(done, Ok(()) | Err(Errno::EXIST)) {
+            self.publish.fetch_max(way as u8, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Whether a name is never given twice here; tried out with two empty files if no object was written yet.
+    pub(super) fn probe_publish(&self) -> bool {
+        if self.publish.load(Ordering::Relaxed) == Publish::Unknown as u8 {
+            let probe = || -> io::Result<()> {
+                let from = temporary_beside(&self.root.join("probe"))?;
+                let to = temporary_beside(&from)?;
+                create_file(&from, false)?;
+                let done = self.publish(&from, &to);
+                let _ = std::fs::remove_file(if done.is_ok() { to } else { from });
+                Ok(done?)
+            };
+            if probe().is_err() {
+                return false;
+            }
+        }
+        self.publish.load(Ordering::Relaxed) != Publish::Check as u8
+    }
+}
+
+fn may_go_direct(body: &[u8]) -> bool {
+    body.len() >= DIRECT_FROM
+        && body.len().is_multiple_of(DIRECT_ALIGN)
+        && body.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
+}
+
+/// A random name in the directory of `path` that no listing takes for an object.
+fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+    let random = getrandom::u64().map_err(io::Error::other)?;
+    Ok(path.with_file_name(format!(".{random:016x}.tmp")))
+}
+
+fn create_file(path: &Path, direct: bool) -> Result<File, Errno> {
+    let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    flags.set(OFlags::DIRECT, direct);
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+}
+
+/// Makes the names in a directory durable, as far as its file system can: some cannot sync a directory at all.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    match File::open(path).and_then(|directory| directory.sync_all()) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        outcome => outcome,
+    }
+}
