@@ -5,12 +5,18 @@
 //! direction. There is no tokio, no terminal and no command line in here.
 
 pub mod backend;
+pub mod catalog;
 pub mod chunker;
 pub mod codec;
+pub mod content;
 pub mod crypto;
 pub mod entry;
 pub mod error;
 pub mod format;
 pub mod id;
+pub mod index;
 pub mod monitor;
+pub mod pack;
 pub mod path;
+pub mod repo;
+pub mod snapshot;

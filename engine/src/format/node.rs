@@ -45,7 +45,7 @@ pub enum Node {
 }
 
 /// Builds a leaf entry by entry. Paths are shortened by what they share with the one before; owners are listed once.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct LeafBuilder {
     owners: Vec<Arc<Owner>>,
     body: Vec<u8>,

@@ -1,0 +1,92 @@
+//! Reading a catalog in order, from any path on.
+
+use crate::entry::Entry;
+use crate::error::{Error, Result};
+use crate::format::node::{Child, MAX_HEIGHT, Node};
+use crate::id::BlobId;
+use crate::path::EntryPath;
+use crate::repo::Reader;
+
+/// The entries of a catalog in order.
+pub struct CatalogReader<'r> {
+    reader: &'r Reader,
+    /// Inner nodes on the way down: their level and the children not yet visited, in reverse order.
+    inner: Vec<(u8, Vec<Child>)>,
+    /// Entries of the current leaf in reverse order.
+    leaf: Vec<Entry>,
+    /// Last path delivered: order holds across nodes too.
+    last: Option<EntryPath>,
+}
+
+impl<'r> CatalogReader<'r> {
+    /// All entries.
+    pub fn new(reader: &'r Reader, root: Option<BlobId>) -> Result<Self> {
+        Self::at(reader, root, &EntryPath::root())
+    }
+
+    /// The entries from the first one that is not below `start` in order.
+    pub fn at(reader: &'r Reader, root: Option<BlobId>, start: &EntryPath) -> Result<Self> {
+        let mut this = Self { reader, inner: Vec::new(), leaf: Vec::new(), last: None };
+        if let Some(root) = root {
+            this.descend(&root, None, start)?;
+        }
+        Ok(this)
+    }
+
+    /// Loads the node and goes down to the leaf where `start` belongs.
+    fn descend(&mut self, node: &BlobId, expected: Option<u8>, start: &EntryPath) -> Result<()> {
+        let (mut id, mut expected) = (*node, expected);
+        loop {
+            let damaged = |e: &dyn std::fmt::Display| Error::damaged(format!("catalog node {id}"), e);
+            let bytes = self.reader.node(&id)?;
+            match Node::parse(&bytes).map_err(|e| damaged(&e))? {
+                Node::Leaf(mut entries) => {
+                    if expected.is_some_and(|level| level != 0) {
+                        return Err(damaged(&"a leaf where an inner node belongs"));
+                    }
+                    let skip = entries.partition_point(|e| e.path < *start);
+                    entries.reverse();
+                    entries.truncate(entries.len() - skip);
+                    self.leaf = entries;
+                    return Ok(());
+                }
+                Node::Inner { level, mut children } => {
+                    if expected.is_some_and(|e| e != level) || level > MAX_HEIGHT {
+                        return Err(damaged(&"a node of another level belongs here"));
+                    }
+                    let skip = children.partition_point(|c| c.last < *start);
+                    children.reverse();
+                    children.truncate(children.len() - skip);
+                    let Some(next) = children.pop() else { return Ok(()) };
+                    self.inner.push((level, children));
+                    (id, expected) = (next.id, Some(level - 1));
+                }
+            }
+        }
+    }
+
+    /// The next entry; `None` at the end.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        loop {
+            if let Some(entry) = self.leaf.pop() {
+                if self.last.as_ref().is_some_and(|last| *last >= entry.path) {
+                    return Err(Error::damaged("catalog", format!("entries out of order at {:?}", entry.path)));
+                }
+                self.last = Some(entry.path.clone());
+                return Ok(Some(entry));
+            }
+            let Some((level, children)) = self.inner.last_mut() else { return Ok(None) };
+            let level = *level;
+            match children.pop() {
+                Some(child) => self.descend(&child.id, Some(level - 1), &EntryPath::root())?,
+                None => drop(self.inner.pop()),
+            }
+        }
+    }
+}
+
+/// The entry of a path.
+pub fn lookup(reader: &Reader, root: Option<BlobId>, path: &EntryPath) -> Result<Option<Entry>> {
+    let found = CatalogReader::at(reader, root, path)?.next_entry()?;
+    Ok(found.filter(|e| e.path == *path))
+}

@@ -1,0 +1,11 @@
+//! Packs in memory: building one frame by frame, and opening the parts of a stored one.
+//!
+//! Knows nothing of stores, indexes or compression levels.
+
+mod buffer;
+mod read;
+mod write;
+
+pub use buffer::BufferPool;
+pub use read::{open_directory, open_frame};
+pub use write::{OpenPack, SealedPack};

@@ -1,0 +1,179 @@
+//! The repository: configuration and keys, the view of what counts, reading blobs, and a writer's session.
+
+pub mod names;
+mod reader;
+mod slots;
+mod view;
+
+use std::sync::Arc;
+
+pub use names::SnapshotName;
+pub use reader::{Reader, load_segment};
+pub use slots::SlotInfo;
+pub use view::View;
+
+use crate::backend::{Backend, ErrorKind, ObjectKey};
+use crate::chunker::{ChunkSizes, DEFAULT_SIZES};
+use crate::crypto::frames::Suite;
+use crate::crypto::password::{Cost, DEFAULT_COST};
+use crate::crypto::{Key, Keyring, random_bytes};
+use crate::entry::Timestamp;
+use crate::error::{Error, Result};
+use crate::format::config::{Config, MAX_CONFIG};
+use crate::format::object;
+use crate::format::snapshot::{self, Snapshot};
+use crate::id::{ObjectId, RepoId};
+
+/// A pack is finished when its frames exceed this many bytes. Two or three packs are open at a time and a few more on
+/// their way to the store, all in memory: 16 MiB keeps that within the budget and still makes 65,000 objects of a TiB.
+pub const DEFAULT_PACK_TARGET: u32 = 16 << 20;
+
+/// Choices made once, at init.
+#[derive(Clone, Debug)]
+pub struct InitOptions {
+    /// Cost of the first password.
+    pub cost: Cost,
+    /// Sizes of chunks.
+    pub chunks: ChunkSizes,
+    /// Size of packs in bytes.
+    pub pack_target: u32,
+    /// Name of the first key slot.
+    pub label: String,
+    /// Who makes the repository: user and machine.
+    pub origin: String,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        Self { cost: DEFAULT_COST, chunks: DEFAULT_SIZES, pack_target: DEFAULT_PACK_TARGET, label: String::new(), origin: String::new() }
+    }
+}
+
+/// An opened repository.
+#[derive(Debug)]
+pub struct Repository {
+    backend: Arc<dyn Backend>,
+    config: Config,
+    keys: Keyring,
+    suite: Suite,
+    slot: ObjectId,
+}
+
+impl Repository {
+    /// Makes a new repository: the first key slot, then the config, whose presence makes the store a repository.
+    pub fn create(backend: Arc<dyn Backend>, password: &[u8], options: &InitOptions) -> Result<Self> {
+        if Self::exists(&*backend)? {
+            return Err(Error::RepositoryExists { location: backend.location() });
+        }
+        if !options.chunks.are_valid() || options.pack_target < 1 << 20 || options.pack_target > 128 << 20 {
+            return Err(Error::Invalid("chunk or pack sizes out of range".into()));
+        }
+        backend.prepare()?;
+        let keys = Keyring::new(Key::random());
+        let config = Config {
+            repo: RepoId(random_bytes()),
+            created: now(),
+            chunks: options.chunks,
+            pack_target: options.pack_target,
+            read_features: vec![],
+            write_features: vec![],
+            maintain_features: vec![],
+        };
+        let note = format_note(&options.label, &options.origin);
+        let slot = slots::store(&*backend, config.repo, &keys, password, options.cost, &note)?;
+        backend.barrier()?;
+        backend.create(&names::config(), config.to_bytes(&keys.config).into())?;
+        backend.barrier()?;
+        Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
+    }
+
+    /// Whether there is a config object.
+    pub fn exists(backend: &dyn Backend) -> Result<bool> {
+        match backend.size(&names::config()) {
+            Ok(_) => Ok(true),
+            Err(e) if matches!(e.kind, ErrorKind::NotFound | ErrorKind::NoStore) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Opens a repository with a password.
+    pub fn open(backend: Arc<dyn Backend>, password: &[u8]) -> Result<Self> {
+        let object = names::config();
+        let bytes = backend.read(&object, MAX_CONFIG).map_err(|e| match e.kind {
+            ErrorKind::NotFound | ErrorKind::NoStore => Error::NoRepository { location: backend.location() },
+            _ => e.into(),
+        })?;
+        let repo = Config::peek(&bytes).map_err(|e| Error::damaged(&object, e))?;
+        let (slot, keys) = slots::unlock(&*backend, repo, password)?;
+        let config = Config::parse(&keys.config, &bytes).map_err(|e| Error::damaged(&object, e))?;
+        if let Some(feature) = config.read_features.first() {
+            return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
+        }
+        Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
+    }
+
+    /// Fails if this program must not write to the repository.
+    pub fn check_writable(&self) -> Result<()> {
+        match self.config.write_features.first() {
+            None => Ok(()),
+            Some(f) => Err(Error::Unsupported(format!("the repository uses '{f}': a newer program is needed to write to it"))),
+        }
+    }
+
+    /// What was set at init.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Identity.
+    #[must_use]
+    pub fn id(&self) -> RepoId {
+        self.config.repo
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// All keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keyring {
+        &self.keys
+    }
+
+    /// The AEAD of new packs.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Reads one snapshot object.
+    pub fn read_snapshot(&self, name: &SnapshotName) -> Result<Snapshot> {
+        let object = names::snapshot(name);
+        let bytes = self.read_named(&object, &name.id, object::MAX_SIZE)?;
+        snapshot::open(&self.keys.meta, self.id(), name.epoch, &bytes).map_err(|e| Error::damaged(&object, e))
+    }
+
+    /// A whole object, checked against the hash in its name.
+    pub fn read_named(&self, object: &ObjectKey, id: &ObjectId, max: u64) -> Result<bytes::Bytes> {
+        let bytes = self.backend.read(object, max)?;
+        if ObjectId::of(&bytes) != *id {
+            return Err(Error::damaged(object, "its bytes do not have the hash that its name says (damaged or replaced)"));
+        }
+        Ok(bytes)
+    }
+}
+
+fn format_note(label: &str, origin: &str) -> crate::format::slot::Note {
+    crate::format::slot::Note { created: now(), origin: origin.to_owned(), label: label.to_owned() }
+}
+
+/// This machine's clock. Never decides what is kept: see `docs/format.md`, "Epochs".
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+}

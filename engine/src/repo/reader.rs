@@ -1,0 +1,160 @@
+//! Reading blobs: a repository, what counts in it, and the index of it.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use super::{Repository, View, names};
+use crate::error::{Error, Result};
+use crate::format::pack::{PackRecord, SegmentName, parse_header};
+use crate::format::{object, segment};
+use crate::id::BlobId;
+use crate::index::{Index, Location, PackSummary};
+use crate::monitor::{Monitor, lock};
+use crate::pack;
+
+/// Decoded frames of nodes that are kept: neighbouring nodes lie in the same frame.
+const FRAME_CACHE_BYTES: usize = 8 << 20;
+
+/// Reads blobs of a repository. Everything can be called from many threads.
+pub struct Reader {
+    repo: Arc<Repository>,
+    view: View,
+    index: Index,
+    /// Ordinals of packs that nothing new may refer to.
+    condemned: HashSet<u32>,
+    frames: Mutex<FrameCache>,
+}
+
+#[derive(Default)]
+struct FrameCache {
+    frames: VecDeque<((u32, u32), Bytes)>,
+    bytes: usize,
+}
+
+impl Reader {
+    /// Loads the view and brings the index up to date. The index lives in `cache_dir`, or in memory without one.
+    pub fn open(repo: Arc<Repository>, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
+        let view = repo.load_view(monitor)?;
+        let load = |name: &SegmentName| load_segment(&repo, name);
+        let open = || -> Result<Index> {
+            let index = Index::open(cache_dir, repo.id())?;
+            index.sync(&view.segments, &load)?;
+            Ok(index)
+        };
+        let index = match (open(), cache_dir) {
+            (Err(Error::Cache(_)), Some(dir)) => {
+                Index::discard(dir)?;
+                open()?
+            }
+            (result, _) => result?,
+        };
+        let mut condemned = HashSet::new();
+        if !view.condemned.is_empty() {
+            index.packs(|ordinal, epoch, id, _| {
+                if view.condemned.contains(&(epoch, id)) {
+                    condemned.insert(ordinal);
+                }
+            })?;
+        }
+        Ok(Self { repo, view, index, condemned, frames: Mutex::default() })
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repo(&self) -> &Arc<Repository> {
+        &self.repo
+    }
+
+    /// What counted when this was opened.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Where a blob lies, condemned packs included: they can be read as long as they are there.
+    pub fn locate(&self, id: &BlobId) -> Result<Location> {
+        self.index
+            .locate(id, &|_| true)?
+            .ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
+    }
+
+    /// Where a blob lies that a new snapshot may refer to (W4).
+    pub fn locate_usable(&self, id: &BlobId) -> Result<Option<Location>> {
+        if self.condemned.is_empty() {
+            return self.index.locate(id, &|_| true);
+        }
+        self.index.locate(id, &|pack| !self.condemned.contains(&pack))
+    }
+
+    /// Fetches, decrypts and decompresses one frame into `plain`; `sealed` is working space.
+    pub fn read_frame(&self, pack: u32, frame: u32, plain: &mut Vec<u8>) -> Result<()> {
+        let summary = self.index.pack(pack)?;
+        let object = names::pack(summary.epoch, &summary.id);
+        let entry = summary.frames.get(frame as usize).ok_or_else(|| Error::Cache("a frame number out of range".into()))?;
+        let bytes = self.repo.backend().read_range(&object, u64::from(entry.offset), entry.sealed as usize)?;
+        let mut sealed = Vec::from(bytes);
+        self.open_frame(&summary, frame, &mut sealed, plain)
+    }
+
+    /// Decrypts and decompresses a frame whose sealed bytes have been fetched; they are used as working space.
+    pub fn open_frame(&self, summary: &PackSummary, frame: u32, sealed: &mut [u8], plain: &mut Vec<u8>) -> Result<()> {
+        let damaged = |detail: &dyn std::fmt::Display| Error::damaged(names::pack(summary.epoch, &summary.id), format!("frame {frame}: {detail}"));
+        let (_, cipher) = parse_header(&self.repo.keys().data, &self.repo.id(), &summary.header).map_err(|e| damaged(&e))?;
+        let entry = summary.frames.get(frame as usize).ok_or_else(|| damaged(&"no such frame"))?;
+        pack::open_frame(&cipher, u64::from(frame), entry, sealed, plain).map_err(|e| damaged(&e))
+    }
+
+    /// Whether `plain` is the blob of this id.
+    #[must_use]
+    pub fn verify(&self, id: &BlobId, plain: &[u8]) -> bool {
+        self.repo.keys().blob_id(plain) == *id
+    }
+
+    /// A node of a catalog or of a blob list, verified.
+    pub fn node(&self, id: &BlobId) -> Result<Bytes> {
+        let place = self.locate(id)?;
+        let frame = self.cached_frame(place.pack, place.frame)?;
+        let range = place.offset as usize..place.offset as usize + place.length as usize;
+        let damaged = || Error::damaged(format!("blob {id}"), "the index points to other bytes");
+        if range.end > frame.len() {
+            return Err(damaged());
+        }
+        let node = frame.slice(range);
+        if self.verify(id, &node) { Ok(node) } else { Err(damaged()) }
+    }
+
+    fn cached_frame(&self, pack: u32, frame: u32) -> Result<Bytes> {
+        let key = (pack, frame);
+        if let Some((_, bytes)) = lock(&self.frames).frames.iter().find(|(k, _)| *k == key) {
+            return Ok(bytes.clone());
+        }
+        let mut plain = Vec::new();
+        self.read_frame(pack, frame, &mut plain)?;
+        let bytes = Bytes::from(plain);
+        let mut cache = lock(&self.frames);
+        cache.bytes += bytes.len();
+        cache.frames.push_front((key, bytes.clone()));
+        while cache.bytes > FRAME_CACHE_BYTES && cache.frames.len() > 1 {
+            if let Some((_, old)) = cache.frames.pop_back() {
+                cache.bytes -= old.len();
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// Reads one index segment.
+pub fn load_segment(repo: &Repository, name: &SegmentName) -> Result<Vec<PackRecord>> {
+    let object = names::segment(name);
+    let bytes = repo.read_named(&object, &name.id, object::MAX_SIZE)?;
+    segment::open(&repo.keys().index, repo.id(), name.epoch, &bytes).map_err(|e| Error::damaged(&object, e))
+}
