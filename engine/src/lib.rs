@@ -5,6 +5,7 @@
 //! direction. There is no tokio, no terminal and no command line in here.
 
 pub mod backend;
+pub mod backup;
 pub mod catalog;
 pub mod chunker;
 pub mod codec;
