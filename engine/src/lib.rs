@@ -8,6 +8,7 @@ pub mod backend;
 pub mod entry;
 pub mod error;
 pub mod format;
+pub mod fs;
 pub mod id;
 pub mod monitor;
 pub mod path;
