@@ -14,6 +14,7 @@ pub mod crypto;
 pub mod entry;
 pub mod error;
 pub mod format;
+pub mod fs;
 pub mod id;
 pub mod index;
 pub mod monitor;
