@@ -9,5 +9,6 @@ pub mod entry;
 pub mod error;
 pub mod format;
 pub mod id;
+pub mod index;
 pub mod monitor;
 pub mod path;
