@@ -1,4 +1,6 @@
 //! Measures the local index: `index_scale BLOBS DIR` builds one of made-up blobs in DIR and prints rates and memory.
+//!
+//! Run it twice: the second time finds the index built, and shows the memory of look-ups alone.
 
 #![allow(clippy::print_stdout)]
 
@@ -41,25 +43,29 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Prints the median over pieces of a thousand look-ups, which other load on the machine disturbs least.
 fn rate(what: &str, index: &Index, threads: u64, count: u64, number: &(dyn Fn(u64) -> u64 + Sync)) {
-    // Ids are made beforehand in pieces, so that only look-ups are timed.
+    const PIECE: u64 = 1000;
     let busy = |thread: u64| {
-        let (mut spent, mut found) = (0.0, 0_u64);
-        for piece in 0..count / 10_000 {
-            let ids: Vec<_> = (0..10_000).map(|n| blob(number((thread * count) + piece * 10_000 + n))).collect();
+        let (mut times, mut found) = (Vec::new(), 0_u64);
+        for piece in 0..count / PIECE {
+            // Made beforehand, so that only look-ups are timed.
+            let ids: Vec<_> = (0..PIECE).map(|n| blob(number(thread * count + piece * PIECE + n))).collect();
             let start = Instant::now();
             found += ids.iter().map(|id| u64::from(matches!(index.locate(id, &|_| true), Ok(Some(_))))).sum::<u64>();
-            spent += start.elapsed().as_secs_f64();
+            times.push(start.elapsed().as_nanos());
         }
-        (spent, found)
+        (times, found)
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|thread| scope.spawn(move || busy(thread))).collect();
         workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
     });
-    let nanos = results.iter().map(|(spent, _)| *spent).fold(0.0, f64::max) * 1e9;
-    let (found, all) = (results.iter().map(|(_, found)| found).sum::<u64>(), count * threads);
-    println!("{threads} threads, {what}: {:.0} ns each per thread ({found} of {all} found)", nanos / count as f64);
+    let found: u64 = results.iter().map(|(_, found)| found).sum();
+    let mut times: Vec<_> = results.into_iter().flat_map(|(times, _)| times).collect();
+    times.sort_unstable();
+    let nanos = times[times.len() / 2] / u128::from(PIECE);
+    println!("{threads} threads, {what}: {nanos} ns each per thread ({found} of {} found)", count * threads);
 }
 
 fn name(number: u64) -> SegmentName {
