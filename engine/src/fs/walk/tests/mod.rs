@@ -321,7 +321,7 @@ fn what_a_user_may_not_read_is_a_problem() {
     fs::create_dir(&dir).unwrap();
     fs::write(&file, b"x").unwrap();
     for path in [&dir, &file] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }
     if fs::read(&file).is_ok() {
         return; // Root may read all.
