@@ -25,7 +25,7 @@
 //!
 //! # Damage
 //!
-//! Every record is checked when it is read into memory ([`codec`]). What fails the check is [`Error::Cache`], and the file is
+//! Every record is checked when it is read into memory (`codec`). What fails the check is [`Error::Cache`], and the file is
 //! taken away at once, so that the next [`Index::open`] begins anew. A file that another process holds is left alone.
 
 mod batch;
