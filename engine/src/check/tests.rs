@@ -164,7 +164,7 @@ fn parts_cover_all_packs_and_a_sample_is_never_empty() {
     assert_eq!((packs, bytes), (all.packs, all.bytes_read));
     let read = |p: f64| sample.check(CheckLevel::Subset(Share::Percent(p))).0.packs_read;
     assert_eq!(read(0.001), 1);
-    assert_eq!(read(50.0), (all.packs + 1) / 2);
+    assert_eq!(read(50.0), all.packs.div_ceil(2));
     assert_eq!(read(100.0), all.packs);
     let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
     for share in [Share::Part { number: 0, of: 3 }, Share::Part { number: 4, of: 3 }, Share::Percent(0.0), Share::Percent(f64::NAN), Share::Percent(101.0)] {
