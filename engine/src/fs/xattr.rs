@@ -7,7 +7,10 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{
+    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, lgetxattr, listxattr, llistxattr,
+    lremovexattr, lsetxattr, removexattr, setxattr,
+};
 use rustix::io::Errno;
 
 use crate::entry::{MAX_XATTR_VALUE, MAX_XATTRS, Xattrs};
@@ -22,38 +25,48 @@ pub(super) enum Place<'a> {
     Open(BorrowedFd<'a>),
     /// A name in a directory; symlinks are not followed.
     At(BorrowedFd<'a>, &'a CStr),
+    /// Whatever a descriptor stands for that was opened only as a place.
+    Behind(BorrowedFd<'a>),
 }
 
-impl Place<'_> {
-    fn resolve(&self) -> io::Result<Resolved<'_>> {
-        match self {
-            Self::Open(fd) => Ok(Resolved::Open(*fd)),
+impl<'a> Place<'a> {
+    fn resolve(self) -> io::Result<Resolved<'a>> {
+        let path = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes();
+        Ok(match self {
+            Self::Open(fd) => Resolved::Open(fd),
             Self::At(dir, name) => {
-                let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+                let mut path = path(dir);
+                path.push(b'/');
                 path.extend_from_slice(name.to_bytes());
-                Ok(Resolved::Path(CString::new(path)?))
+                Resolved::Link(CString::new(path)?)
             }
-        }
+            Self::Behind(fd) => Resolved::Target(CString::new(path(fd))?),
+        })
     }
 }
 
 enum Resolved<'a> {
     Open(BorrowedFd<'a>),
-    Path(CString),
+    /// A path whose last component is not followed.
+    Link(CString),
+    /// A path that is followed, once: behind `/proc` there is a file and not another path.
+    Target(CString),
 }
 
 impl Resolved<'_> {
     fn list(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
         match self {
             Self::Open(fd) => flistxattr(fd, buffer),
-            Self::Path(path) => llistxattr(path, buffer),
+            Self::Link(path) => llistxattr(path, buffer),
+            Self::Target(path) => listxattr(path, buffer),
         }
     }
 
     fn get(&self, name: &CStr, buffer: &mut [u8]) -> rustix::io::Result<usize> {
         match self {
             Self::Open(fd) => fgetxattr(fd, name, buffer),
-            Self::Path(path) => lgetxattr(path, name, buffer),
+            Self::Link(path) => lgetxattr(path, name, buffer),
+            Self::Target(path) => getxattr(path, name, buffer),
         }
     }
 }
@@ -98,10 +111,22 @@ fn grow(most: usize, call: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) 
 
 /// Sets one attribute.
 pub(super) fn write(place: Place<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
+    let (name, flags) = (CString::new(name)?, XattrFlags::empty());
+    match place.resolve()? {
+        Resolved::Open(fd) => fsetxattr(fd, &name, value, flags)?,
+        Resolved::Link(path) => lsetxattr(&path, &name, value, flags)?,
+        Resolved::Target(path) => setxattr(&path, &name, value, flags)?,
+    }
+    Ok(())
+}
+
+/// Removes one attribute.
+pub(super) fn remove(place: Place<'_>, name: &[u8]) -> io::Result<()> {
     let name = CString::new(name)?;
     match place.resolve()? {
-        Resolved::Open(fd) => fsetxattr(fd, &name, value, XattrFlags::empty())?,
-        Resolved::Path(path) => lsetxattr(&path, &name, value, XattrFlags::empty())?,
+        Resolved::Open(fd) => fremovexattr(fd, &name)?,
+        Resolved::Link(path) => lremovexattr(&path, &name)?,
+        Resolved::Target(path) => removexattr(&path, &name)?,
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 pub(super) use self::list::Listing;
+#[cfg(test)]
+pub(super) use self::tests::remove_deep;
 
 use self::ahead::{Ahead, Slot};
 use self::list::{Batch, Common, Item, Lister};

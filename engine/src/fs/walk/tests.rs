@@ -189,7 +189,7 @@ fn deeper_than_path_max_and_back() {
 }
 
 /// `remove_dir_all` gives up on such depths.
-fn remove_deep(base: &Path) {
+pub fn remove_deep(base: &Path) {
     let top = openat(CWD, base, OFlags::DIRECTORY, Mode::empty()).unwrap();
     let mut at = 0;
     while rustix::fs::renameat(&top, "d/d", &top, format!("up{at}")).is_ok() {
