@@ -21,4 +21,5 @@ pub mod monitor;
 pub mod pack;
 pub mod path;
 pub mod repo;
+pub mod restore;
 pub mod snapshot;
