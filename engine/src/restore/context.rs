@@ -75,9 +75,9 @@ impl<'a> Context<'a> {
     }
 
     /// An entry is not restored.
-    pub fn fail(&self, number: u64, path: &EntryPath, message: impl ToString) {
+    pub fn fail(&self, number: u64, path: &EntryPath, message: String) {
         self.failed.set(number);
-        self.problem(Problem { subject: path.display(), message: message.to_string() });
+        self.problem(Problem { subject: path.display(), message });
     }
 
     /// The target refused an entry; ends the run if it would refuse all others too.

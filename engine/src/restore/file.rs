@@ -141,7 +141,7 @@ impl FileWork {
     }
 
     /// Gives up because the content cannot be had. Only the first reason is reported.
-    pub fn fail(&self, message: impl ToString, files: &Files) {
+    pub fn fail(&self, message: String, files: &Files) {
         if self.abandon(files) {
             files.context.fail(self.number, &self.path, message);
         }

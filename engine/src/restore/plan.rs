@@ -148,9 +148,13 @@ impl<'a> Planner<'a> {
     fn file(&mut self, number: u64, mut entry: Entry) -> Result<()> {
         let (data, content) = (stored_size(&entry), std::mem::take(&mut entry.content));
         let work = FileWork::new(number, entry, data);
-        if let Err(e) = self.pieces(&work, &content) {
-            work.abandon(self.files);
-            return Err(e);
+        match self.pieces(&work, &content) {
+            Ok(None) => {}
+            Ok(Some(wrong)) => work.fail(wrong, self.files),
+            Err(e) => {
+                work.abandon(self.files);
+                return Err(e);
+            }
         }
         work.release(1, self.files);
         if self.draft.is_full(&self.limits.of_window(self.windows)) {
@@ -159,8 +163,8 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    /// Plans the pieces of a file, through as many windows as it takes. What is wrong with the file alone is reported.
-    fn pieces(&mut self, work: &Arc<FileWork>, content: &Content) -> Result<()> {
+    /// Plans the pieces of a file, through as many windows as it takes. Returns what is wrong with the file alone.
+    fn pieces(&mut self, work: &Arc<FileWork>, content: &Content) -> Result<Option<String>> {
         let source = &self.files.context.source;
         let (mut layout, mut planned, mut retried) = (Layout::default(), 0, false);
         let mut first = self.begin(work, content);
@@ -177,11 +181,11 @@ impl<'a> Planner<'a> {
                     list.by_ref().take(planned).for_each(drop);
                     continue;
                 }
-                Err(e) if is_local(&e) => return Ok(work.fail(e, self.files)),
+                Err(e) if is_local(&e) => return Ok(Some(e.to_string())),
                 Err(e) => return Err(e),
             };
             let Some(offset) = layout.place(work, place.length) else {
-                return Ok(work.fail("damaged: its pieces are longer than the file", self.files));
+                return Ok(Some("damaged: its pieces are longer than the file".to_owned()));
             };
             work.expect();
             planned += 1;
@@ -196,12 +200,12 @@ impl<'a> Planner<'a> {
             }
         }
         if !layout.is_full(work) {
-            return Ok(work.fail("damaged: its pieces are shorter than the file", self.files));
+            return Ok(Some("damaged: its pieces are shorter than the file".to_owned()));
         }
         if let Some(file) = first.and_then(|first| self.draft.files.get_mut(first)) {
             file.whole = planned;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Adds a file to the window, unless it has no pieces. Returns its number there.

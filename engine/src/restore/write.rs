@@ -109,7 +109,7 @@ impl<'a> Worker<'a> {
         self.checked.clear();
         let mut bytes = 0;
         for run in pieces.chunk_by(|a, b| a.file == b.file) {
-            let good = failure.is_none() && run.iter().fold(true, |good, piece| self.check(piece) && good);
+            let good = failure.is_none() && run.iter().all(|piece| self.check(piece));
             let Some(first) = run.first() else { continue };
             let file = file(window, first);
             if good && file.whole == run.len() {
