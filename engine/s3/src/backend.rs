@@ -294,7 +294,7 @@ impl Backend for S3Backend {
     }
 
     fn create_is_exclusive(&self) -> bool {
-        self.exclusive.load(Ordering::Relaxed)
+        self.exclusive.load(Ordering::Relaxed) && self.conditional.load(Ordering::Relaxed)
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

@@ -39,3 +39,28 @@ impl Drop for Bridge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Bridge;
+
+    #[test]
+    fn runs_from_many_threads_and_ends_quietly() {
+        let bridge = Bridge::new().unwrap();
+        let sum: u32 = std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..8).map(|n| scope.spawn(|| bridge.run(async move { n }))).collect();
+            runs.into_iter().map(|r| r.join().unwrap()).sum()
+        });
+        assert_eq!(sum, 28);
+        // Dropped where a plain runtime would panic.
+        let inner = Bridge::new().unwrap();
+        bridge.run(async move { drop(inner) });
+    }
+
+    #[test]
+    #[should_panic(expected = "asynchronous task")]
+    fn refuses_to_block_a_task() {
+        let (outer, inner) = (Bridge::new().unwrap(), Bridge::new().unwrap());
+        outer.run(async { inner.run(async {}) });
+    }
+}

@@ -9,6 +9,9 @@ use bytes::Bytes;
 
 use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
 
+/// So many attempts are made however long the earlier ones took.
+const SURE_ATTEMPTS: u32 = 3;
+
 /// How often and how long to repeat a call.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
@@ -16,7 +19,8 @@ pub struct RetryPolicy {
     pub first_wait: Duration,
     /// Longest wait between two attempts.
     pub longest_wait: Duration,
-    /// No attempt begins later than this after the first one began.
+    /// No attempt begins later than this after the first one began, but the second and the third one: a single large
+    /// transfer that hung may have taken longer.
     pub total: Duration,
     /// Most attempts after `Throttled` and `Timeout`.
     pub attempts: u32,
@@ -99,7 +103,7 @@ impl Retry {
             let wait = self.policy.wait(attempt);
             let goes_on = error.is_temporary()
                 && attempt < self.policy.attempts_after(error.kind)
-                && start.elapsed() + wait <= self.policy.total
+                && (attempt < SURE_ATTEMPTS || start.elapsed() + wait <= self.policy.total)
                 && self.sleep(wait);
             if !goes_on {
                 return Err(match attempt {
@@ -291,6 +295,10 @@ mod tests {
         let attempts = RetryPolicy { attempts: u32::MAX, ..policy };
         Retry::new(faulty.clone(), attempts).size(&key).unwrap_err();
         assert!(start.elapsed() < Duration::from_secs(5));
+        faulty.forget_calls();
+        let no_time = RetryPolicy { total: Duration::ZERO, ..quick() };
+        Retry::new(faulty.clone(), no_time).size(&key).unwrap_err();
+        assert_eq!(faulty.calls_of(Method::Size), 3);
         let cancelled = Retry::new(faulty, RetryPolicy::default()).cancelled_by(|| true);
         cancelled.size(&key).unwrap_err();
     }

@@ -1,7 +1,7 @@
 //! Access to one listed file: its attributes and its content.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,7 +65,14 @@ impl LazyEntry for LocalEntry {
             let _ = fadvise(&fd, 0, None::<NonZeroU64>, Advice::Sequential);
         }
         let owner = Arc::clone(&self.owner);
-        Ok(Box::new(LocalFile { fd, owner, sparse: stat.is_sparse(), holes: Vec::new().into_iter(), next: None, at: 0 }))
+        Ok(Box::new(LocalFile {
+            fd,
+            owner,
+            sparse: stat.is_sparse(),
+            holes: Vec::new().into_iter(),
+            next: None,
+            at: 0,
+        }))
     }
 }
 
@@ -153,8 +160,7 @@ fn find_holes(fd: &OwnedFd, size: u64, limit: usize) -> io::Result<Vec<Hole>> {
         // A writer may fill the hole between the two calls; that must not keep us here.
         at = end.max(at + 1);
     }
-    let mut holes: Vec<Hole> =
-        largest.into_iter().map(|Reverse((length, offset))| Hole { offset, length }).collect();
+    let mut holes: Vec<Hole> = largest.into_iter().map(|Reverse((length, offset))| Hole { offset, length }).collect();
     holes.sort_unstable_by_key(|hole| hole.offset);
     Ok(holes)
 }

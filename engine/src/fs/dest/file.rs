@@ -14,11 +14,8 @@ use crate::entry::{Metadata, Xattrs};
 use crate::fs::meta::Stat;
 use crate::path::EntryPath;
 
-const CREATE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const CREATE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const AGAIN: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// A file that was begun, closed or not: what [`Destination::open_again`] needs to go on with it.
@@ -77,12 +74,7 @@ impl Destination {
     }
 
     /// Fails unless what is at `name` may be replaced.
-    pub(super) fn check_replaceable(
-        &self,
-        path: &EntryPath,
-        parent: &Parent,
-        name: &CString,
-    ) -> Result<(), DestError> {
+    pub(super) fn check_replaceable(&self, path: &EntryPath, parent: &Parent, name: &CString) -> Result<(), DestError> {
         let what = match Stat::at(&parent.fd, name) {
             Ok(stat) => stat.file_type(),
             // Gone again.
@@ -113,20 +105,20 @@ impl Destination {
         meta: &Metadata,
         xattrs: &Xattrs,
     ) -> Result<Warnings, DestError> {
-        let path = &file.path;
-        let stat = Stat::of(&file.fd).at(path, "cannot examine")?;
+        let DestFile { path, fd, parent, name, temporary } = file;
+        let stat = Stat::of(&fd).at(&path, "cannot examine")?;
         if stat.size() != size {
-            ftruncate(&file.fd, size).at(path, "cannot set length")?;
+            ftruncate(&fd, size).at(&path, "cannot set length")?;
         }
-        let mut setting = self.setting(apply::Handle::Open(&file.fd), &stat);
-        setting.remove_acls = file.parent.gives_acl;
+        let mut setting = self.setting(apply::Handle::Open(&fd), &stat);
+        setting.remove_acls = parent.gives_acl;
         let warnings = setting.apply(meta, xattrs);
-        if let Some(temporary) = &file.temporary {
-            let renamed = renameat(&file.parent.fd, temporary, &file.parent.fd, &file.name);
+        if let Some(temporary) = temporary {
+            let renamed = renameat(&parent.fd, &temporary, &parent.fd, &name);
             if renamed.is_err() {
-                remove(&file.parent.fd, temporary);
+                remove(&parent.fd, &temporary);
             }
-            renamed.at(path, "cannot replace")?;
+            renamed.at(&path, "cannot replace")?;
         }
         Ok(warnings)
     }

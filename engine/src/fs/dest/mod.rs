@@ -191,12 +191,7 @@ impl Destination {
     }
 
     /// Sets metadata and attributes of a directory. What could not be set is in the warnings.
-    pub fn set_dir_metadata(
-        &self,
-        path: &EntryPath,
-        meta: &Metadata,
-        xattrs: &Xattrs,
-    ) -> Result<Warnings, DestError> {
+    pub fn set_dir_metadata(&self, path: &EntryPath, meta: &Metadata, xattrs: &Xattrs) -> Result<Warnings, DestError> {
         let fd = self.parents.open_fresh(path).at(path, "cannot open directory")?;
         let stat = Stat::of(&fd).at(path, "cannot examine")?;
         let mut setting = self.setting(apply::Handle::Open(&fd), &stat);

@@ -164,7 +164,7 @@ impl Ahead {
     /// The consumer has handed on one entry.
     pub fn delivered(&self) {
         let left = self.entries.fetch_sub(1, Relaxed);
-        if left % WAKE_INTERVAL == 0 && self.idle.load(Relaxed) > 0 {
+        if left.is_multiple_of(WAKE_INTERVAL) && self.idle.load(Relaxed) > 0 {
             let _queue = lock(&self.queue);
             self.wake.notify_all();
         }
