@@ -5,6 +5,7 @@
 //! direction. There is no tokio, no terminal and no command line in here.
 
 pub mod backend;
+pub mod backup;
 pub mod catalog;
 pub mod chunker;
 pub mod codec;
@@ -13,6 +14,7 @@ pub mod crypto;
 pub mod entry;
 pub mod error;
 pub mod format;
+pub mod fs;
 pub mod id;
 pub mod index;
 pub mod monitor;

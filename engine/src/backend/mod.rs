@@ -3,9 +3,12 @@
 //! Knows nothing of encryption, packs or snapshots. [`suite`] holds the conformance tests that every backend and
 //! every wrapper passes.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod fault;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod mem;
+pub mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod suite;
 

@@ -9,13 +9,15 @@ use bytes::Bytes;
 
 use super::{Backend, ErrorKind, ObjectKey};
 
+type Test = (&'static str, fn(&dyn Backend));
+
 /// Runs all tests. `make` gives a store that is new and empty each time and that [`Backend::prepare`] can make usable.
 ///
 /// # Panics
 ///
 /// When the store does not keep the contract.
 pub fn run(make: &dyn Fn() -> Box<dyn Backend>) {
-    let tests: [(&str, fn(&dyn Backend)); 12] = [
+    let tests: [Test; 12] = [
         ("basics", basics),
         ("names", names),
         ("create_twice", create_twice),

@@ -81,6 +81,7 @@ pub struct ListReader<'r> {
     reader: &'r Reader,
     /// Nodes being read, from the top: items not yet visited in reverse order, and the level of the node.
     stack: Vec<(u8, Vec<ListItem>)>,
+    with_nodes: bool,
     failed: bool,
 }
 
@@ -93,7 +94,13 @@ impl<'r> ListReader<'r> {
             Content::Blobs(ids) => vec![(1, ids.iter().rev().map(|id| ListItem { id: *id, length: 0 }).collect())],
             Content::Tree { root, height } => vec![(height.saturating_add(1), vec![ListItem { id: *root, length: 0 }])],
         };
-        Self { reader, stack, failed: false }
+        Self { reader, stack, with_nodes: false, failed: false }
+    }
+
+    /// The blobs of `content`, and the nodes of its list too, each before what it lists.
+    #[must_use]
+    pub fn with_nodes(reader: &'r Reader, content: &Content) -> Self {
+        Self { with_nodes: true, ..Self::new(reader, content) }
     }
 
     fn step(&mut self) -> Result<Option<BlobId>> {
@@ -108,6 +115,9 @@ impl<'r> ListReader<'r> {
                     let mut below = parse_list(&node, level - 1).map_err(|e| Error::damaged(format!("blob {}", item.id), e))?;
                     below.reverse();
                     self.stack.push((level - 1, below));
+                    if self.with_nodes {
+                        return Ok(Some(item.id));
+                    }
                 }
             }
         }

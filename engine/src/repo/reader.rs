@@ -10,7 +10,7 @@ use super::{Repository, View, names};
 use crate::error::{Error, Result};
 use crate::format::pack::{PackRecord, SegmentName, parse_header};
 use crate::format::{object, segment};
-use crate::id::BlobId;
+use crate::id::{BlobId, Epoch, ObjectId};
 use crate::index::{Index, Location, PackSummary};
 use crate::monitor::{Monitor, lock};
 use crate::pack;
@@ -37,7 +37,13 @@ struct FrameCache {
 impl Reader {
     /// Loads the view and brings the index up to date. The index lives in `cache_dir`, or in memory without one.
     pub fn open(repo: Arc<Repository>, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
-        let view = repo.load_view(monitor)?;
+        Self::open_without(repo, cache_dir, &[], monitor)
+    }
+
+    /// As [`Self::open`]; `lost` packs are known to be gone and count as condemned.
+    pub fn open_without(repo: Arc<Repository>, cache_dir: Option<&Path>, lost: &[(Epoch, ObjectId)], monitor: &dyn Monitor) -> Result<Self> {
+        let mut view = repo.load_view(monitor)?;
+        view.condemned.extend(lost);
         let load = |name: &SegmentName| load_segment(&repo, name);
         let open = || -> Result<Index> {
             let index = Index::open(cache_dir, repo.id())?;

@@ -1,0 +1,133 @@
+//! Backup: a source of entries becomes a snapshot.
+//!
+//! The caller's thread drives the source, compares with the previous snapshot and builds the catalog; reader threads read
+//! and cut; rayon hashes, compresses and seals; uploader threads store packs. Memory is bounded by [`budget`]: a byte is
+//! paid for before it is read, and paid back when it is known to be stored already or has reached the store.
+
+mod budget;
+mod parent;
+mod pipeline;
+mod queue;
+mod read;
+mod session;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::codec::Level;
+use crate::entry::{EntrySource, Timestamp};
+use crate::error::{Error, Result};
+use crate::format::snapshot::Totals;
+use crate::id::{BlobId, Epoch, ObjectId};
+use crate::monitor::Monitor;
+use crate::repo::{Reader, Repository, SnapshotName};
+use crate::snapshot::SnapshotRecord;
+
+/// How often a backup moves on to a newer epoch before it gives up.
+const MAX_ROUNDS: usize = 10;
+
+/// What to write into the snapshot, and how.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// Time of the snapshot.
+    pub time: Timestamp,
+    /// Name of the machine.
+    pub host: String,
+    /// Name of the user.
+    pub user: String,
+    /// What is backed up.
+    pub paths: Vec<Vec<u8>>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Name and version of the program.
+    pub program: String,
+    /// Compression.
+    pub level: Level,
+    /// The snapshot to compare with; without one, every file is read.
+    pub parent: Option<SnapshotRecord>,
+    /// Only find out what would be stored.
+    pub dry_run: bool,
+    /// Where the index cache lives; in memory without one.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// What a backup did.
+#[derive(Clone, Debug, Default)]
+pub struct BackupOutcome {
+    /// The snapshot; none for a dry run.
+    pub snapshot: Option<SnapshotName>,
+    /// Sums over the snapshot.
+    pub totals: Totals,
+    /// Files that the parent does not have.
+    pub files_new: u64,
+    /// Files that differ from the parent's.
+    pub files_changed: u64,
+    /// Files that were not opened because nothing about them changed.
+    pub files_unmodified: u64,
+    /// Directories that the parent does not have.
+    pub dirs_new: u64,
+    /// Directories that differ from the parent's.
+    pub dirs_changed: u64,
+    /// Directories as before.
+    pub dirs_unmodified: u64,
+    /// New blobs of file content.
+    pub data_blobs: u64,
+    /// Bytes of new blobs.
+    pub added_bytes: u64,
+    /// Bytes they take, compressed.
+    pub stored_bytes: u64,
+    /// Files that could not be read, or changed while they were.
+    pub problems: u64,
+    /// The latest seal seen.
+    pub head: Option<(Epoch, ObjectId)>,
+}
+
+/// What to compare with, and the index through which it can be read.
+struct ParentView {
+    reader: Arc<Reader>,
+    id: Option<ObjectId>,
+    root: Option<BlobId>,
+    started: Timestamp,
+}
+
+/// How one round ended.
+enum Round {
+    Done(Box<BackupOutcome>),
+    /// Maintenance moved on, or a pack has disappeared: again, comparing with what this round has made.
+    Again { parent: Option<ParentView>, lost: Vec<(Epoch, ObjectId)> },
+}
+
+/// Backs up. `source` is called once, and again whenever maintenance has closed the epoch under which the backup was
+/// written, or packs it relied on turn out to be missing: nothing is lost then, and what is stored is not stored again.
+///
+/// # Errors
+///
+/// [`Error::Interrupted`] if the monitor says so; what has been stored by then is indexed, and the next run builds on it.
+pub fn run(
+    repo: &Arc<Repository>,
+    source: &mut dyn FnMut() -> Result<Box<dyn EntrySource>>,
+    options: &BackupOptions,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<BackupOutcome> {
+    repo.check_writable()?;
+    let mut lost = Vec::new();
+    let mut reader = Arc::new(Reader::open(Arc::clone(repo), options.cache_dir.as_deref(), &**monitor)?);
+    let mut parent = options.parent.as_ref().map(|p| ParentView {
+        reader: Arc::clone(&reader),
+        id: Some(p.name.id),
+        root: p.snapshot.root,
+        started: p.snapshot.started,
+    });
+    for _ in 0..MAX_ROUNDS {
+        match pipeline::round(&reader, &mut *source()?, options, parent.as_ref(), monitor)? {
+            Round::Done(outcome) => return Ok(*outcome),
+            Round::Again { parent: newer, lost: more } => {
+                lost.extend(more);
+                parent = newer.or(parent);
+            }
+        }
+        reader = Arc::new(Reader::open_without(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
+    }
+    Err(Error::Invalid("maintenance has overtaken this backup again and again; run it again later".into()))
+}

@@ -1,0 +1,91 @@
+//! The previous snapshot, read alongside: which entries have not changed.
+
+use super::store::Store;
+use crate::catalog::{CatalogReader, ListReader};
+use crate::entry::{Content, Entry, Kind, SourceEntry, Timestamp};
+use crate::error::Result;
+use crate::id::BlobId;
+use crate::path::EntryPath;
+use crate::repo::Reader;
+
+/// How an entry compares with the previous snapshot's.
+pub(super) enum Compared {
+    /// There was none.
+    New,
+    /// There was another one.
+    Changed,
+    /// The same inode with the same times: content and attributes are as before.
+    Same(Box<Entry>),
+}
+
+/// A snapshot to compare with.
+pub(super) struct Parent<'r> {
+    catalog: CatalogReader<'r>,
+    reader: &'r Reader,
+    next: Option<Entry>,
+    started: Timestamp,
+}
+
+impl<'r> Parent<'r> {
+    pub(super) fn new(reader: &'r Reader, root: Option<BlobId>, started: Timestamp) -> Result<Self> {
+        let mut catalog = CatalogReader::new(reader, root)?;
+        let next = catalog.next_entry()?;
+        Ok(Self { catalog, reader, next, started })
+    }
+
+    /// Finds the entry of `path`; paths must be asked for in order.
+    fn seek(&mut self, path: &EntryPath) -> Result<Option<Entry>> {
+        while let Some(entry) = self.next.take_if(|e| e.path <= *path) {
+            self.next = self.catalog.next_entry()?;
+            if entry.path == *path {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Compares. A file counts as the same only if every blob of it can still be referred to.
+    pub(super) fn compare(&mut self, entry: &SourceEntry, store: &Store) -> Result<Compared> {
+        let Some(before) = self.seek(&entry.path)? else { return Ok(Compared::New) };
+        // A file that changed in the moment it was read may keep its times: do not believe those near the last run.
+        let is_old = before.meta.ctime < self.started && before.meta.mtime < self.started;
+        let same = before.kind == entry.kind
+            && before.size == entry.size
+            && before.meta.inode == entry.meta.inode
+            && before.meta.mtime == entry.meta.mtime
+            && before.meta.ctime == entry.meta.ctime
+            && (is_old || entry.kind == Kind::Directory);
+        if !same || !self.usable(&before.content, store)? {
+            return Ok(Compared::Changed);
+        }
+        let mut entry_now = before;
+        entry_now.meta = entry.meta.clone();
+        Ok(Compared::Same(Box::new(entry_now)))
+    }
+
+    fn usable(&self, content: &Content, store: &Store) -> Result<bool> {
+        match content {
+            Content::Empty => Ok(true),
+            Content::Blobs(ids) => {
+                for id in ids {
+                    if !store.is_known(id)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Content::Tree { .. } => self.usable_tree(content, store),
+        }
+    }
+
+    /// List nodes and data; a list that cannot be read makes the file count as changed.
+    fn usable_tree(&self, content: &Content, store: &Store) -> Result<bool> {
+        for step in ListReader::with_nodes(self.reader, content) {
+            match step {
+                Ok(id) if store.is_known(&id)? => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,399 @@
+//! One round of a backup: source to snapshot under one epoch.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::budget::Budget;
+use super::parent::{Compared, Parent};
+use super::queue::{BatchResult, Queue};
+use super::read::{BATCH, Batch, Buffers, ReadContext, ReadUnit, UnitFile, read_unit};
+use super::session::{Commit, WriteSession};
+use super::store::{Store, Upload};
+use super::{BackupOptions, BackupOutcome, ParentView, Round};
+use crate::catalog::CatalogBuilder;
+use crate::chunker::Chunker;
+use crate::entry::{Content, Entry, EntrySource, Kind, SourceEntry};
+use crate::error::{Error, Result};
+use crate::format::snapshot::SnapshotKind;
+use crate::monitor::{Monitor, Problem};
+use crate::repo::Reader;
+
+/// Bytes in buffers, open packs and packs on their way, all together.
+const MEMORY: usize = 96 << 20;
+/// Entries between the source and the catalog.
+const MAX_QUEUED: usize = 16 * 1024;
+/// A unit of small files holds at most this many bytes and files.
+const UNIT_BYTES: u64 = (BATCH - (BATCH >> 3)) as u64;
+const UNIT_FILES: usize = 1024;
+const READERS: usize = 3;
+
+/// Runs the threads of one round around [`Coordinator`].
+pub(super) fn round(
+    reader: &Arc<Reader>,
+    source: &mut dyn EntrySource,
+    options: &BackupOptions,
+    parent: Option<&ParentView>,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<Round> {
+    let budget = Budget::new(MEMORY);
+    let (upload_tx, upload_rx) = unbounded();
+    let store = Store::new(Arc::clone(reader), Arc::clone(monitor), options.level, options.dry_run, Arc::clone(&budget), upload_tx)?;
+    let store = Arc::new(store);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| Error::Invalid(e.to_string()))?;
+    let config = reader.repo().config();
+    let buffers = Arc::new(Buffers::default());
+    let context = ReadContext {
+        chunker: Chunker::new(&reader.repo().keys().chunker, config.chunks),
+        budget: Arc::clone(&budget),
+        buffers: Arc::clone(&buffers),
+    };
+    let (unit_tx, unit_rx) = bounded(READERS * 2);
+    let (result_tx, result_rx) = unbounded();
+    let result = std::thread::scope(|scope| {
+        for _ in 0..reader.repo().backend().concurrency().clamp(1, 8) {
+            let (store, uploads) = (Arc::clone(&store), upload_rx.clone());
+            scope.spawn(move || uploads.iter().for_each(|u: Upload| store.upload(u)));
+        }
+        for _ in 0..READERS {
+            let hand_on = Processor { store: Arc::clone(&store), buffers: Arc::clone(&buffers), results: result_tx.clone() };
+            let (units, context, pool) = (unit_rx.clone(), &context, &pool);
+            scope.spawn(move || read_units(&units, context, pool, &hand_on));
+        }
+        drop((unit_rx, result_tx));
+        let coordinator = Coordinator::new(&store, options, parent, monitor, unit_tx, result_rx);
+        let result = coordinator.and_then(|c| c.run(source));
+        if result.is_err() {
+            budget.close();
+        }
+        store.close_uploads();
+        result
+    });
+    // The first failure explains the others.
+    store.check()?;
+    result
+}
+
+fn read_units(units: &Receiver<ReadUnit>, context: &ReadContext, pool: &rayon::ThreadPool, processor: &Processor) {
+    for unit in units {
+        let mut emit = |batch| {
+            let processor = processor.clone();
+            pool.spawn(move || processor.process(batch));
+        };
+        if read_unit(unit, context, &mut emit).is_err() {
+            return;
+        }
+    }
+}
+
+/// What is done with a batch on a rayon thread.
+#[derive(Clone)]
+struct Processor {
+    store: Arc<Store>,
+    buffers: Arc<Buffers>,
+    results: Sender<BatchResult>,
+}
+
+impl Processor {
+    fn process(&self, mut batch: Batch) {
+        let put = self.store.put(&mut batch.buffer, &batch.pieces, &mut batch.permit);
+        self.buffers.give(batch.buffer);
+        drop(batch.permit);
+        match put {
+            Ok(ids) => {
+                let lengths = batch.pieces.iter().map(|p| u32::try_from(p.len()).unwrap_or(u32::MAX));
+                let blobs = batch.slots.into_iter().zip(ids).zip(lengths).map(|((slot, id), length)| (slot, id, length)).collect();
+                let result = BatchResult { unit: batch.unit, sequence: batch.sequence, last: batch.last, blobs, ends: batch.ends };
+                // Nobody listens any more after a failure.
+                drop(self.results.send(result));
+            }
+            Err(e) => self.store.fail(e),
+        }
+    }
+}
+
+struct Coordinator<'a> {
+    store: &'a Arc<Store>,
+    options: &'a BackupOptions,
+    monitor: &'a Arc<dyn Monitor>,
+    parent: Option<Parent<'a>>,
+    parent_view: Option<&'a ParentView>,
+    units: Option<Sender<ReadUnit>>,
+    results: Receiver<BatchResult>,
+    queue: Queue,
+    pending: Vec<UnitFile>,
+    pending_bytes: u64,
+    next_unit: u64,
+    outcome: BackupOutcome,
+    session: WriteSession,
+}
+
+impl<'a> Coordinator<'a> {
+    fn new(
+        store: &'a Arc<Store>,
+        options: &'a BackupOptions,
+        parent_view: Option<&'a ParentView>,
+        monitor: &'a Arc<dyn Monitor>,
+        units: Sender<ReadUnit>,
+        results: Receiver<BatchResult>,
+    ) -> Result<Self> {
+        let parent = match parent_view.map(|p| Parent::new(&p.reader, p.root, p.started)) {
+            Some(Err(e)) => {
+                // Comparing is only for speed: without a readable parent, all files are read.
+                monitor.problem(Problem { subject: "parent snapshot".into(), message: format!("{e}; reading all files") });
+                None
+            }
+            other => other.transpose()?,
+        };
+        let catalog = CatalogBuilder::new(store.reader.repo().keys().borders.clone());
+        Ok(Self {
+            store,
+            options,
+            monitor,
+            parent,
+            parent_view,
+            units: Some(units),
+            results,
+            queue: Queue::new(catalog),
+            pending: Vec::new(),
+            pending_bytes: 0,
+            next_unit: 0,
+            outcome: BackupOutcome::default(),
+            session: WriteSession::begin(store, options),
+        })
+    }
+
+    fn run(mut self, source: &mut dyn EntrySource) -> Result<Round> {
+        let result = self.run_to_commit(source);
+        if matches!(result, Err(Error::Interrupted)) && !self.options.dry_run {
+            self.save_what_is_stored()?;
+        }
+        self.session.end(self.store, matches!(result, Ok(Round::Done(_))));
+        result
+    }
+
+    fn run_to_commit(&mut self, source: &mut dyn EntrySource) -> Result<Round> {
+        while let Some(entry) = self.next(source)? {
+            self.admit(entry)?;
+            while let Ok(result) = self.results.try_recv() {
+                self.take_in(result)?;
+            }
+            self.queue.drain(self.store, &**self.monitor)?;
+            while self.queue.len() >= MAX_QUEUED {
+                self.send_pending()?;
+                self.wait_for_result()?;
+            }
+            if self.store.segment_is_due() {
+                self.store.write_segment()?;
+            }
+            if self.session.partial_is_due(self.stored_bytes()) && !self.options.dry_run {
+                if let Some(again) = self.commit_partial()? {
+                    return Ok(again);
+                }
+            }
+        }
+        self.drain_all()?;
+        self.commit()
+    }
+
+    fn next(&self, source: &mut dyn EntrySource) -> Result<Option<SourceEntry>> {
+        if self.monitor.cancelled() {
+            return Err(Error::Interrupted);
+        }
+        self.store.check()?;
+        source.next_entry()
+    }
+
+    fn stored_bytes(&self) -> u64 {
+        self.store.figures.stored.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Decides what is to be done with an entry.
+    fn admit(&mut self, source: SourceEntry) -> Result<()> {
+        let compared = match &mut self.parent {
+            Some(parent) => match parent.compare(&source, self.store) {
+                Err(Error::Damaged { object, detail }) => self.without_parent(&object, detail),
+                Err(e @ Error::MissingBlob { .. }) => self.without_parent("parent snapshot", e.to_string()),
+                other => other?,
+            },
+            None => Compared::New,
+        };
+        self.count(&source.kind, &compared);
+        match compared {
+            Compared::Same(entry) => {
+                self.queue.push_ready(*entry);
+                Ok(())
+            }
+            Compared::New | Compared::Changed => self.take_new(source),
+        }
+    }
+
+    fn without_parent(&mut self, subject: &str, detail: String) -> Compared {
+        self.parent = None;
+        self.monitor.problem(Problem { subject: subject.to_owned(), message: format!("{detail}; reading all files") });
+        Compared::Changed
+    }
+
+    fn count(&mut self, kind: &Kind, compared: &Compared) {
+        let o = &mut self.outcome;
+        let counters = match kind {
+            Kind::File => [&mut o.files_new, &mut o.files_changed, &mut o.files_unmodified],
+            Kind::Directory => [&mut o.dirs_new, &mut o.dirs_changed, &mut o.dirs_unmodified],
+            _ => return,
+        };
+        let which = match compared {
+            Compared::New => 0,
+            Compared::Changed => 1,
+            Compared::Same(_) => 2,
+        };
+        *counters[which] += 1;
+    }
+
+    fn take_new(&mut self, source: SourceEntry) -> Result<()> {
+        let SourceEntry { path, kind, meta, size, lazy } = source;
+        let mut entry = Entry { path, kind, meta, xattrs: Vec::new(), size: 0, content: Content::Empty, holes: Vec::new() };
+        if entry.kind != Kind::File {
+            match lazy.xattrs() {
+                Ok(xattrs) => entry.xattrs = xattrs,
+                Err(e) => {
+                    self.queue.problems += 1;
+                    let subject = format!("/{}", entry.path.display());
+                    self.monitor.problem(Problem { subject, message: format!("cannot read extended attributes: {e}") });
+                }
+            }
+            self.queue.push_ready(entry);
+            return Ok(());
+        }
+        let Some(entry) = self.queue.push_link(entry) else { return Ok(()) };
+        let slot = self.queue.push_reading(entry);
+        if self.pending_bytes + size > UNIT_BYTES {
+            self.send_pending()?;
+        }
+        self.pending.push(UnitFile { slot, size, lazy });
+        self.pending_bytes += size;
+        if self.pending_bytes >= UNIT_BYTES || self.pending.len() >= UNIT_FILES {
+            self.send_pending()?;
+        }
+        Ok(())
+    }
+
+    fn send_pending(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let unit = ReadUnit { number: self.next_unit, files: std::mem::take(&mut self.pending) };
+        self.next_unit += 1;
+        self.pending_bytes = 0;
+        let sent = self.units.as_ref().is_some_and(|tx| tx.send(unit).is_ok());
+        if sent { Ok(()) } else { self.stopped() }
+    }
+
+    /// The other threads are gone: because of a failure, which is the answer then.
+    fn stopped(&self) -> Result<()> {
+        self.store.check()?;
+        Err(Error::Invalid("the backup's threads have stopped".into()))
+    }
+
+    fn take_in(&mut self, result: BatchResult) -> Result<()> {
+        self.queue.accept(result, self.store, &**self.monitor)
+    }
+
+    /// Waits for a batch to come back, and looks now and then whether something failed.
+    fn wait_for_result(&mut self) -> Result<()> {
+        match self.results.recv_timeout(std::time::Duration::from_millis(50)) {
+            Ok(result) => self.take_in(result)?,
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                if self.monitor.cancelled() {
+                    return Err(Error::Interrupted);
+                }
+                self.store.check()?;
+            }
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => self.stopped()?,
+        }
+        self.queue.drain(self.store, &**self.monitor)
+    }
+
+    /// Reads what is pending and waits until every entry is in the catalog.
+    fn drain_all(&mut self) -> Result<()> {
+        self.send_pending()?;
+        self.queue.drain(self.store, &**self.monitor)?;
+        while self.queue.len() > 0 {
+            self.wait_for_result()?;
+        }
+        Ok(())
+    }
+
+    /// Finishes open packs, waits for their upload, and names them in a segment.
+    fn store_all(&self) -> Result<()> {
+        self.store.finish_open()?;
+        while self.store.packs_in_flight() > 0 {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        self.store.check()?;
+        self.store.write_segment()
+    }
+
+    /// After an interruption: everything read so far is indexed, so that the next run does not store it again.
+    fn save_what_is_stored(&mut self) -> Result<()> {
+        self.units = None;
+        while self.results.recv_timeout(std::time::Duration::from_secs(60)).is_ok() {}
+        self.store_all()
+    }
+
+    fn commit_partial(&mut self) -> Result<Option<Round>> {
+        self.drain_all()?;
+        let root = self.queue.catalog.clone().finish(&mut super::store::Nodes(self.store))?;
+        self.store_all()?;
+        let tally = (self.queue.totals, self.queue.problems, SnapshotKind::Partial, self.parent_id());
+        match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
+            Commit::Committed(name) => {
+                self.session.partial_done(name, self.stored_bytes());
+                Ok(None)
+            }
+            Commit::Fenced => Ok(Some(self.again(root))),
+            Commit::Lost(lost) => Ok(Some(self.without(lost))),
+        }
+    }
+
+    fn parent_id(&self) -> Option<crate::id::ObjectId> {
+        self.parent_view.and_then(|p| p.id)
+    }
+
+    fn again(&self, root: Option<crate::id::BlobId>) -> Round {
+        let parent = ParentView { reader: Arc::clone(&self.store.reader), id: self.parent_id(), root, started: self.session.started };
+        Round::Again { parent: Some(parent), lost: Vec::new() }
+    }
+
+    fn without(&self, lost: Vec<(crate::id::Epoch, crate::id::ObjectId)>) -> Round {
+        for (epoch, id) in &lost {
+            let subject = crate::repo::names::pack(*epoch, id).to_string();
+            let message = "is missing or has the wrong size; what it held is read and stored again".into();
+            self.monitor.problem(Problem { subject, message });
+        }
+        Round::Again { parent: None, lost }
+    }
+
+    fn commit(&mut self) -> Result<Round> {
+        let catalog = CatalogBuilder::new(self.store.reader.repo().keys().borders.clone());
+        let catalog = std::mem::replace(&mut self.queue.catalog, catalog);
+        let root = catalog.finish(&mut super::store::Nodes(self.store))?;
+        let mut outcome = self.outcome.clone();
+        if !self.options.dry_run {
+            self.monitor.stage("saving");
+            self.store_all()?;
+            let tally = (self.queue.totals, self.queue.problems, SnapshotKind::Complete, self.parent_id());
+            match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
+                Commit::Committed(name) => outcome.snapshot = Some(name),
+                Commit::Fenced => return Ok(self.again(root)),
+                Commit::Lost(lost) => return Ok(self.without(lost)),
+            }
+        }
+        let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+        let figures = &self.store.figures;
+        (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) = (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
+        (outcome.totals, outcome.problems) = (self.queue.totals, self.queue.problems);
+        outcome.head = self.store.reader.view().head;
+        Ok(Round::Done(Box::new(outcome)))
+    }
+}

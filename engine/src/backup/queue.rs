@@ -1,0 +1,231 @@
+//! Entries on their way into the catalog: results come back in any order, entries leave in theirs.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::read::FileEnd;
+use super::store::{Nodes, Store};
+use crate::catalog::{CatalogBuilder, ListBuilder};
+use crate::entry::{Content, Entry, Hole, Kind, Xattrs};
+use crate::error::Result;
+use crate::format::snapshot::Totals;
+use crate::id::BlobId;
+use crate::monitor::{Counter, Monitor, Problem};
+
+/// Most hard-linked files remembered at a time; beyond that, a link is read again like any file.
+const MAX_LINKS: usize = 100_000;
+
+/// What became of a batch.
+pub(super) struct BatchResult {
+    pub(super) unit: u64,
+    pub(super) sequence: u32,
+    pub(super) last: bool,
+    /// File, blob, length of the blob.
+    pub(super) blobs: Vec<(u64, BlobId, u32)>,
+    pub(super) ends: Vec<FileEnd>,
+}
+
+enum Slot {
+    Ready(Box<Entry>),
+    Reading(Box<Reading>),
+    /// Another name of a file that comes before.
+    Link(Box<Entry>),
+    /// Could not be read.
+    Lost,
+}
+
+struct Reading {
+    entry: Entry,
+    list: ListBuilder,
+    done: bool,
+}
+
+#[derive(Clone)]
+struct Linked {
+    content: Content,
+    xattrs: Xattrs,
+    holes: Vec<Hole>,
+    size: u64,
+    left: u64,
+}
+
+/// See the module.
+pub(super) struct Queue {
+    slots: VecDeque<Slot>,
+    base: u64,
+    reorder: BTreeMap<(u64, u32), BatchResult>,
+    next: (u64, u32),
+    /// Files with several names that have passed, by device and inode.
+    links: HashMap<(u64, u64), Linked>,
+    /// Those that are still being read.
+    open_links: HashMap<(u64, u64), u64>,
+    pub(super) catalog: CatalogBuilder,
+    pub(super) totals: Totals,
+    pub(super) problems: u64,
+}
+
+impl Queue {
+    pub(super) fn new(catalog: CatalogBuilder) -> Self {
+        Self {
+            slots: VecDeque::new(),
+            base: 0,
+            reorder: BTreeMap::new(),
+            next: (0, 0),
+            links: HashMap::new(),
+            open_links: HashMap::new(),
+            catalog,
+            totals: Totals::default(),
+            problems: 0,
+        }
+    }
+
+    /// Entries that have not reached the catalog.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// An entry whose content is known.
+    pub(super) fn push_ready(&mut self, entry: Entry) {
+        self.slots.push_back(Slot::Ready(Box::new(entry)));
+    }
+
+    /// An entry whose content is being read; returns its number.
+    pub(super) fn push_reading(&mut self, entry: Entry) -> u64 {
+        let number = self.base + self.slots.len() as u64;
+        if entry.meta.links > 1 && self.open_links.len() < MAX_LINKS {
+            self.open_links.insert((entry.meta.device, entry.meta.inode), number);
+        }
+        self.slots.push_back(Slot::Reading(Box::new(Reading { entry, list: ListBuilder::default(), done: false })));
+        number
+    }
+
+    /// Takes an entry as another name of a file that has been met before; gives it back if it has not.
+    pub(super) fn push_link(&mut self, entry: Entry) -> Option<Entry> {
+        let key = (entry.meta.device, entry.meta.inode);
+        let known = entry.meta.links > 1 && (self.links.contains_key(&key) || self.open_links.contains_key(&key));
+        if !known {
+            return Some(entry);
+        }
+        self.slots.push_back(Slot::Link(Box::new(entry)));
+        None
+    }
+
+    /// Takes in what became of a batch.
+    pub(super) fn accept(&mut self, result: BatchResult, store: &Store, monitor: &dyn Monitor) -> Result<()> {
+        self.reorder.insert((result.unit, result.sequence), result);
+        while let Some(result) = self.reorder.remove(&self.next) {
+            self.next = if result.last { (result.unit + 1, 0) } else { (result.unit, result.sequence + 1) };
+            for (slot, id, length) in result.blobs {
+                if let Some(Slot::Reading(reading)) = self.slot(slot) {
+                    reading.list.push(id, length, &mut Nodes(store))?;
+                }
+                monitor.count(Counter::Bytes, u64::from(length));
+            }
+            for end in result.ends {
+                self.end_file(end, monitor);
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::try_from(number.checked_sub(self.base)?).ok()?)
+    }
+
+    fn end_file(&mut self, end: FileEnd, monitor: &dyn Monitor) {
+        let Some(slot) = self.slot(end.slot) else { return };
+        let Slot::Reading(reading) = slot else { return };
+        let subject = format!("/{}", reading.entry.path.display());
+        let problem = match end.result {
+            Ok(file) => {
+                let owner = std::sync::Arc::clone(&reading.entry.meta.owner);
+                let same_owner = (owner.uid, owner.gid) == (file.meta.owner.uid, file.meta.owner.gid);
+                reading.entry.meta = file.meta;
+                if same_owner {
+                    reading.entry.meta.owner = owner;
+                }
+                (reading.entry.size, reading.entry.xattrs, reading.entry.holes) = (file.size, file.xattrs, file.holes);
+                reading.done = true;
+                file.changed.then(|| "changed while it was read; saved as it was found".to_owned())
+            }
+            Err(message) => {
+                let key = (reading.entry.meta.device, reading.entry.meta.inode);
+                *slot = Slot::Lost;
+                self.open_links.remove(&key);
+                Some(message)
+            }
+        };
+        if let Some(message) = problem {
+            self.problems += 1;
+            monitor.problem(Problem { subject, message });
+        }
+    }
+
+    /// Moves finished entries from the front of the queue into the catalog.
+    pub(super) fn drain(&mut self, store: &Store, monitor: &dyn Monitor) -> Result<()> {
+        loop {
+            match self.slots.front() {
+                None => return Ok(()),
+                Some(Slot::Reading(reading)) if !reading.done => return Ok(()),
+                Some(_) => {}
+            }
+            self.base += 1;
+            let entry = match self.slots.pop_front() {
+                Some(Slot::Ready(entry)) => *entry,
+                Some(Slot::Reading(reading)) => {
+                    let mut entry = reading.entry;
+                    entry.content = reading.list.finish(&mut Nodes(store))?;
+                    entry
+                }
+                Some(Slot::Link(entry)) => match self.linked(*entry, monitor) {
+                    Some(entry) => entry,
+                    None => continue,
+                },
+                Some(Slot::Lost) | None => continue,
+            };
+            self.remember_link(&entry);
+            self.count(&entry, monitor);
+            self.catalog.push(&entry, &mut Nodes(store))?;
+        }
+    }
+
+    fn linked(&mut self, mut entry: Entry, monitor: &dyn Monitor) -> Option<Entry> {
+        let key = (entry.meta.device, entry.meta.inode);
+        let Some(linked) = self.links.get_mut(&key) else {
+            self.problems += 1;
+            let message = "another name of a file that could not be read".to_owned();
+            monitor.problem(Problem { subject: format!("/{}", entry.path.display()), message });
+            return None;
+        };
+        (entry.content, entry.xattrs) = (linked.content.clone(), linked.xattrs.clone());
+        (entry.holes, entry.size) = (linked.holes.clone(), linked.size);
+        Some(entry)
+    }
+
+    fn remember_link(&mut self, entry: &Entry) {
+        if entry.meta.links < 2 || entry.kind != Kind::File {
+            return;
+        }
+        let key = (entry.meta.device, entry.meta.inode);
+        self.open_links.remove(&key);
+        if let Some(linked) = self.links.get_mut(&key) {
+            linked.left = linked.left.saturating_sub(1);
+            if linked.left == 0 {
+                self.links.remove(&key);
+            }
+        } else if self.links.len() < MAX_LINKS {
+            let (content, xattrs, holes) = (entry.content.clone(), entry.xattrs.clone(), entry.holes.clone());
+            self.links.insert(key, Linked { content, xattrs, holes, size: entry.size, left: entry.meta.links - 1 });
+        }
+    }
+
+    fn count(&mut self, entry: &Entry, monitor: &dyn Monitor) {
+        self.totals.entries += 1;
+        match entry.kind {
+            Kind::File => self.totals.files += 1,
+            Kind::Directory => self.totals.directories += 1,
+            _ => {}
+        }
+        self.totals.bytes = self.totals.bytes.saturating_add(entry.size);
+        monitor.count(Counter::Entries, 1);
+    }
+}
