@@ -14,9 +14,10 @@ fi
 
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
     if [ "$(id -u)" -ne 0 ]; then
-        echo "setup.sh: Python's venv module is missing: install the package python3-venv" >&2
+        echo "setup.sh: Python 3 with its venv module is missing: install the package python3-venv" >&2
         exit 1
     fi
+    apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv
 fi
 

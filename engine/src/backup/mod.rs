@@ -11,6 +11,8 @@ mod queue;
 mod read;
 mod session;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -19,8 +19,10 @@ use crate::format::snapshot::SnapshotKind;
 use crate::monitor::{Monitor, Problem};
 use crate::repo::Reader;
 
-/// Bytes in buffers, open packs and packs on their way, all together.
-const MEMORY: usize = 96 << 20;
+/// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
+const PACK_MEMORY: usize = 104 << 20;
+/// Bytes in buffers that are being filled or worked on, for each processor and in all.
+const BATCH_MEMORY: (usize, usize) = (4 * BATCH, 64 << 20);
 /// Entries between the source and the catalog.
 const MAX_QUEUED: usize = 16 * 1024;
 /// A unit of small files holds at most this many bytes and files.
@@ -36,7 +38,7 @@ pub(super) fn round(
     parent: Option<&ParentView>,
     monitor: &Arc<dyn Monitor>,
 ) -> Result<Round> {
-    let budget = Budget::new(MEMORY);
+    let budget = Budget::new(PACK_MEMORY);
     let (upload_tx, upload_rx) = unbounded();
     let store = Store::new(Arc::clone(reader), Arc::clone(monitor), options.level, options.dry_run, Arc::clone(&budget), upload_tx)?;
     let store = Arc::new(store);
@@ -44,7 +46,9 @@ pub(super) fn round(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| Error::Invalid(e.to_string()))?;
     let config = reader.repo().config();
     let buffers = Arc::new(Buffers::default());
+    let rooms = Budget::new((READERS * BATCH + threads * BATCH_MEMORY.0).min(BATCH_MEMORY.1));
     let context = ReadContext {
+        rooms: Arc::clone(&rooms),
         chunker: Chunker::new(&reader.repo().keys().chunker, config.chunks),
         budget: Arc::clone(&budget),
         buffers: Arc::clone(&buffers),
@@ -66,6 +70,7 @@ pub(super) fn round(
         let result = coordinator.and_then(|c| c.run(source));
         if result.is_err() {
             budget.close();
+            rooms.close();
         }
         store.close_uploads();
         result
@@ -99,7 +104,7 @@ impl Processor {
     fn process(&self, mut batch: Batch) {
         let put = self.store.put(&mut batch.buffer, &batch.pieces, &mut batch.permit);
         self.buffers.give(batch.buffer);
-        drop(batch.permit);
+        drop((batch.permit, batch.room));
         match put {
             Ok(ids) => {
                 let lengths = batch.pieces.iter().map(|p| u32::try_from(p.len()).unwrap_or(u32::MAX));

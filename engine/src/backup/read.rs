@@ -31,6 +31,9 @@ pub(super) struct Batch {
     pub(super) sequence: u32,
     pub(super) last: bool,
     pub(super) buffer: Vec<u8>,
+    /// For the buffer itself.
+    pub(super) room: Permit,
+    /// For what of it may have to wait in packs.
     pub(super) permit: Permit,
     pub(super) pieces: Vec<Range<usize>>,
     /// The file of each piece.
@@ -72,6 +75,9 @@ impl Buffers {
 /// What readers share.
 pub(super) struct ReadContext {
     pub(super) chunker: Chunker,
+    /// Bounds the buffers being filled or worked on.
+    pub(super) rooms: Arc<Budget>,
+    /// Bounds what waits in packs.
     pub(super) budget: Arc<Budget>,
     pub(super) buffers: Arc<Buffers>,
 }
@@ -106,12 +112,14 @@ struct Cutter<'a> {
 impl Cutter<'_> {
     fn batch(&mut self) -> Result<&mut Batch, Stopped> {
         if self.batch.is_none() {
+            let room = self.context.rooms.acquire(BATCH).ok_or(Stopped)?;
             let permit = self.context.budget.acquire(BATCH).ok_or(Stopped)?;
             self.batch = Some(Batch {
                 unit: self.unit,
                 sequence: self.sequence,
                 last: false,
                 buffer: self.context.buffers.take(),
+                room,
                 permit,
                 pieces: Vec::new(),
                 slots: Vec::new(),

@@ -49,7 +49,7 @@ pub(super) fn merge(
 ) -> Result<(), Fault> {
     let mut cursors = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut cursor = Cursor { run, page: 0, bytes: Box::default(), at: 0 };
+        let mut cursor = Cursor { run, page: 0, bytes: Vec::new(), at: 0 };
         if cursor.load(pages, repo)? {
             cursors.push(cursor);
         }
@@ -71,7 +71,7 @@ struct Cursor<'a> {
     run: &'a Run,
     /// Number of the page after this one.
     page: usize,
-    bytes: Box<[u8]>,
+    bytes: Vec<u8>,
     at: usize,
 }
 
@@ -90,7 +90,8 @@ impl Cursor<'_> {
         if self.page == self.run.pages() {
             return Ok(false);
         }
-        self.bytes = self.run.fetch(pages, repo, self.page)?;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&self.run.fetch(pages, repo, self.page)?);
         self.page += 1;
         self.at = 0;
         Ok(true)

@@ -6,14 +6,14 @@
 //! # Structure
 //!
 //! Ids are uniformly random, and a B-tree fed with random keys collapses. So segments are collected, sorted, and written as
-//! *runs*: immutable sorted pages of 338 entries under ordered keys. A run has a binary fuse filter and a fence per page in
+//! *runs*: immutable sorted pages of 170 entries under ordered keys. A run has a binary fuse filter and a fence per page in
 //! memory; a look-up asks the filters and reads about one page. Runs of similar size are merged, up to two million entries.
 //! A segment is never divided between runs, so that a run whose segments are no longer all valid can be dropped whole.
 //!
 //! # Memory
 //!
-//! For `n` blobs: filters 1.13 n bytes, fences and page checksums 0.05 n bytes, page cache 24 MiB, redb 8 MiB, pack
-//! summaries at most 6 MiB; 94 MiB at 50 million blobs. On top of it while segments are loaded: about 80 MiB for collecting,
+//! For `n` blobs: filters 1.13 n bytes, fences and page checksums 0.1 n bytes, page cache 24 MiB, redb 8 MiB, pack
+//! summaries at most 6 MiB; 96 MiB at 50 million blobs. On top of it while segments are loaded: about 80 MiB for collecting,
 //! sorting and merging, and five segments as the caller loads them. A segment of more than a million blobs takes 72 bytes
 //! per blob for that time.
 //!
@@ -37,7 +37,6 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -48,7 +47,7 @@ pub use sync::Load;
 use self::batch::Batch;
 use self::cache::PageCache;
 use self::codec::{Reader, Record, unseal};
-use self::entry::{ENTRY, id_of, location, prefix};
+use self::entry::{ENTRY, Entry, id_of, location, prefix};
 use self::packs::PackCache;
 use self::run::{PAGE_ENTRIES, Run};
 use self::store::{Fault, PACKS, Store};
@@ -271,7 +270,10 @@ fn to_error(fault: Fault) -> Error {
 
 /// First usable location of a blob in a page.
 fn search_page(page: &[u8], id: &BlobId, usable: &dyn Fn(u32) -> bool) -> Option<Location> {
+    let key = prefix(&id.0);
     let (entries, _) = page.as_chunks::<ENTRY>();
-    let first = entries.partition_point(|entry| id_of(entry).cmp(&id.0) == Ordering::Less);
-    entries[first..].iter().take_while(|entry| id_of(entry) == &id.0).map(location).find(|at| usable(at.pack))
+    let front = |entry: &Entry| prefix(id_of(entry));
+    let first = entries.partition_point(|entry| front(entry) < key);
+    let same = entries[first..].iter().take_while(|entry| front(entry) == key);
+    same.filter(|entry| id_of(entry) == &id.0).map(location).find(|at| usable(at.pack))
 }

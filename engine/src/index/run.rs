@@ -3,7 +3,7 @@
 //! The filter is a binary fuse filter (Graf and Lemire, 2022, <https://arxiv.org/abs/2201.01174>) over the first eight bytes
 //! of the ids, which are uniformly distributed because ids are keyed hashes.
 
-use redb::{ReadOnlyTable, Table};
+use redb::{OwnedAccessGuard, ReadOnlyTable, Table};
 use xorf::{BinaryFuse8, Descriptor, Filter};
 
 use super::codec::{Reader, Record, checksum, put_count};
@@ -12,8 +12,10 @@ use super::store::{Fault, guarded};
 use crate::format::pack::SegmentName;
 use crate::id::{ObjectId, RepoId};
 
-/// Entries in a full page: with key and header, a leaf of the database of just under 16 KiB.
-pub(super) const PAGE_ENTRIES: usize = 338;
+/// Entries in a full page: with key and header, a leaf of the database of just under 8 KiB.
+///
+/// Ids have no locality, so a page is read for one entry; smaller pages cost less to read and more memory for fences.
+pub(super) const PAGE_ENTRIES: usize = 170;
 
 /// Below this many distinct prefixes a filter is not worth having.
 const MIN_FILTERED: usize = 64;
@@ -23,6 +25,17 @@ const MIN_FILTERED: usize = 64;
 pub(super) struct Held {
     pub(super) name: SegmentName,
     pub(super) packs: Vec<u32>,
+}
+
+/// A page as the database holds it, verified.
+pub(super) struct Page(OwnedAccessGuard<&'static [u8]>);
+
+impl std::ops::Deref for Page {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.0.value()
+    }
 }
 
 /// What is in memory of a run.
@@ -67,15 +80,17 @@ impl Run {
         pages: &ReadOnlyTable<u64, &'static [u8]>,
         repo: &RepoId,
         page: usize,
-    ) -> Result<Box<[u8]>, Fault> {
+    ) -> Result<Page, Fault> {
         let damaged = || Fault::Damaged(format!("page {page} of run {}", self.number));
         let key = page_key(self.number, page).ok_or_else(damaged)?;
-        let bytes: Box<[u8]> = guarded(|| Ok(pages.get_owned(key)?.ok_or_else(damaged)?.value().into()))?;
         let sum = self.sums.get(page).ok_or_else(damaged)?;
-        if bytes.is_empty() || bytes.len() % ENTRY != 0 || checksum(repo, Record::Page, key, &bytes) != *sum {
-            return Err(damaged());
-        }
-        Ok(bytes)
+        guarded(|| {
+            let page = Page(pages.get_owned(key)?.ok_or_else(damaged)?);
+            let sound = !page.is_empty()
+                && page.len().is_multiple_of(ENTRY)
+                && checksum(repo, Record::Page, key, &page) == *sum;
+            if sound { Ok(page) } else { Err(damaged()) }
+        })
     }
 
     /// The run's record; its pages are stored apart.
@@ -143,7 +158,7 @@ fn decode_filter(reader: &mut Reader<'_>) -> Option<BinaryFuse8> {
     let reach = u64::from(descriptor.segment_count_length) + 2 * u64::from(descriptor.segment_length);
     let sound = descriptor.segment_length.is_power_of_two()
         && descriptor.segment_length_mask == descriptor.segment_length - 1
-        && descriptor.segment_count_length % descriptor.segment_length == 0
+        && descriptor.segment_count_length.is_multiple_of(descriptor.segment_length)
         && reach <= u64::try_from(reader.0.len()).ok()?;
     sound.then(|| BinaryFuse8 { descriptor, fingerprints: std::mem::take(&mut reader.0).into() })
 }

@@ -70,7 +70,11 @@ fn expected<'a>(segments: impl Iterator<Item = &'a Vec<PackRecord>>) -> BTreeMap
 /// All places of a blob, found by refusing every one.
 fn places(index: &Index, id: &BlobId) -> Result<BTreeSet<Place>> {
     let packs = RefCell::new(BTreeSet::new());
-    assert_eq!(index.locate(id, &|pack| !packs.borrow_mut().insert(pack) && false)?, None);
+    let refuse = |pack| {
+        packs.borrow_mut().insert(pack);
+        false
+    };
+    assert_eq!(index.locate(id, &refuse)?, None);
     let mut places = BTreeSet::new();
     for wanted in packs.into_inner() {
         let at = index.locate(id, &|pack| pack == wanted)?.expect("it was there a moment ago");

@@ -9,6 +9,12 @@ use bytes::Bytes;
 use crate::monitor::lock;
 
 const ALIGN: usize = 4096;
+/// Free buffers that are kept: about as many as change hands in a steady flow. What a stall makes beyond that goes back to
+/// the system.
+const KEEP: usize = 2;
+/// From this size on, the C library gives memory back to the system as soon as it is freed (`DEFAULT_MMAP_THRESHOLD_MAX`
+/// of glibc is 32 MiB). Room that is never touched costs nothing.
+const RETURNED_AT_ONCE: usize = 33 << 20;
 
 /// Hands out buffers and takes them back.
 #[derive(Debug)]
@@ -21,7 +27,7 @@ impl BufferPool {
     /// Buffers for objects of up to about `capacity` bytes; larger ones work, but move while they grow.
     #[must_use]
     pub fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { capacity: capacity + ALIGN, free: Mutex::default() })
+        Arc::new(Self { capacity: (capacity + ALIGN).max(RETURNED_AT_ONCE), free: Mutex::default() })
     }
 
     /// An empty buffer.
@@ -75,7 +81,10 @@ impl Drop for PackBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
         if bytes.capacity() == self.pool.capacity {
-            lock(&self.pool.free).push(bytes);
+            let mut free = lock(&self.pool.free);
+            if free.len() < KEEP {
+                free.push(bytes);
+            }
         }
     }
 }

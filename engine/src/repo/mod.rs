@@ -150,6 +150,12 @@ impl Repository {
         self.suite
     }
 
+    /// The key slot that the repository was opened with.
+    #[must_use]
+    pub fn slot(&self) -> &ObjectId {
+        &self.slot
+    }
+
     /// Reads one snapshot object.
     pub fn read_snapshot(&self, name: &SnapshotName) -> Result<Snapshot> {
         let object = names::snapshot(name);

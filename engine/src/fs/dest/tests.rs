@@ -270,6 +270,25 @@ fn attributes_and_acls_round_trip_and_are_not_inherited() {
 }
 
 #[test]
+fn restores_again_into_closed_directories_as_a_user() {
+    if is_root() {
+        return; // Nothing is closed to root.
+    }
+    let (temp, dest) = set_up(true);
+    let mut foreign = meta(0o4755);
+    foreign.owner = Arc::default();
+    for _ in 0..2 {
+        dest.make_dir(&path("closed/in")).unwrap();
+        assert_eq!(write(&dest, "closed/in/f", b"x", &foreign).unwrap().len(), 1);
+        dest.set_dir_metadata(&path("closed/in"), &meta(0o555), &Vec::new()).unwrap();
+        dest.set_dir_metadata(&path("closed"), &meta(0o555), &Vec::new()).unwrap();
+    }
+    assert_eq!(fs::metadata(temp.path().join("t/closed/in/f")).unwrap().mode() & 0o7777, 0o755);
+    assert!(dest.make_node(&path("null"), &Kind::CharDevice(1, 3), &meta(0o666), &Vec::new()).is_err());
+    dest.make_dir(&path("closed/in")).unwrap();
+}
+
+#[test]
 fn odd_times_become_warnings() {
     let (_temp, dest) = set_up(false);
     let mut odd = meta(0o644);

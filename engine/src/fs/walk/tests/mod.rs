@@ -64,7 +64,9 @@ proptest! {
     fn order_is_that_of_a_sorted_walk(paths in proptest::collection::vec("[a-c.\\-é]{1,3}(/[a-c.\\-]{1,3}){0,4}", 0..60)) {
         let temp = tempfile::tempdir().unwrap();
         for path in paths {
-            let path = temp.path().join(path);
+            // Without "..", which would leave the temporary directory.
+            let Ok(path) = EntryPath::new(path) else { continue };
+            let path = temp.path().join(OsStr::from_bytes(path.as_bytes()));
             let _ = fs::create_dir_all(path.parent().unwrap());
             let _ = fs::write(path, b"x");
         }
@@ -310,6 +312,25 @@ fn trouble_with_a_directory_is_a_problem_and_the_walk_goes_on() {
     assert_eq!(seen[seen.len() - 2..], [b"bad".to_vec(), b"z".to_vec()]);
     assert_eq!(monitor.problems().len(), 1);
     assert!(monitor.problems()[0].message.starts_with("cannot list:"));
+}
+
+#[test]
+fn what_a_user_may_not_read_is_a_problem() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, file) = (temp.path().join("dir"), temp.path().join("file"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&file, b"x").unwrap();
+    for path in [&dir, &file] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    if fs::read(&file).is_ok() {
+        return; // Root may read all.
+    }
+    let (entries, monitor) = walk(options(temp.path()));
+    assert_eq!(below(&entries, temp.path()), ["dir", "file"]);
+    assert_eq!(monitor.problems()[0].subject, dir.display().to_string());
+    let error = find(&entries, &file).lazy.open().err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
 }
 
 #[test]

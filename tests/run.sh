@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The whole test suite. Installs what the tests need beside them (a real S3 server and the libraries of the independent
+# reader, into tests/.venv), checks formatting and lints, and runs every test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v cargo >/dev/null; then
+  echo "tests: cargo is missing: install Rust's toolchain first" >&2
+  exit 1
+fi
+tests/setup.sh
+export DEDUPLICITY_REQUIRE_SERVERS=1
+export DEDUPLICITY_PYTHON="$PWD/tests/.venv/bin/python"
+
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+cargo build --workspace --bins
+cargo test --workspace --no-fail-fast

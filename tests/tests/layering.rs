@@ -1,0 +1,80 @@
+//! The direction of dependencies: what a module of the engine may use, and what no crate may bring in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Modules of the engine from the ground up; each may use those of its own layer and below.
+const LAYERS: [(&str, &[&str]); 8] = [
+    ("ground", &["error", "monitor"]),
+    ("values", &["id", "path", "entry"]),
+    ("encoding", &["chunker", "codec", "crypto", "format"]),
+    ("edges", &["backend", "fs"]),
+    ("structures", &["pack", "index"]),
+    ("repository", &["repo"]),
+    ("model", &["catalog", "snapshot", "content"]),
+    ("operations", &["backup", "restore", "check"]),
+];
+
+/// Upward on purpose: the engine's one error type wraps the store's, and a source of entries fails with it.
+const ALLOWED: [(&str, &str); 1] = [("error", "backend")];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for item in std::fs::read_dir(dir).expect("readable source folder") {
+        let path = item.expect("readable source folder").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn engine_modules_use_only_layers_below() {
+    let rank: BTreeMap<&str, usize> =
+        LAYERS.iter().enumerate().flat_map(|(i, (_, modules))| modules.iter().map(move |m| (*m, i))).collect();
+    let src = root().join("engine/src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&src).expect("below src");
+        let first = relative.iter().next().expect("a name").to_string_lossy().replace(".rs", "");
+        if first == "lib" {
+            continue;
+        }
+        let own = *rank.get(first.as_str()).unwrap_or_else(|| panic!("module {first} has no layer: add it to this test"));
+        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        if relative.components().any(|c| c.as_os_str().to_string_lossy().starts_with("tests")) {
+            continue;
+        }
+        for part in code.split("crate::").skip(1) {
+            let used: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let upward = rank.get(used.as_str()).is_some_and(|used| *used > own);
+            if upward && !ALLOWED.contains(&(first.as_str(), used.as_str())) {
+                wrong.push(format!("{}: {first} uses {used}", relative.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "modules that reach up:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn engine_knows_no_async_runtime_terminal_or_command_line() {
+    let out = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-p", "deduplicity-engine", "-e", "normal", "--prefix", "none"])
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let tree = String::from_utf8(out.stdout).expect("UTF-8");
+    for crate_name in ["tokio", "clap", "indicatif", "anyhow", "aws-config", "async-std"] {
+        assert!(!tree.lines().any(|l| l.split(' ').next() == Some(crate_name)), "the engine depends on {crate_name}");
+    }
+}
