@@ -1,0 +1,9 @@
+//! The commands: each puts the engine's operations together and prints what came of it.
+
+pub mod backup;
+pub mod check;
+pub mod init;
+pub mod key;
+pub mod list;
+pub mod restore;
+pub mod stats;

@@ -1,0 +1,222 @@
+//! What commands share: the place of the repository, its password, its cache.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use engine::backend::Backend;
+use engine::backend::local::LocalBackend;
+use engine::backend::retry::{Retry, RetryPolicy};
+use engine::error::Error;
+use engine::id::RepoId;
+use engine::monitor::Monitor;
+use engine::repo::{InitOptions, Reader, Repository};
+use engine::snapshot::{self, SnapshotRecord};
+use engine_s3::{S3Backend, S3Options};
+
+use crate::args::{FilterArgs, Global, S3Args};
+use crate::exit::{Status, advise};
+use crate::parse::{self, Place};
+use crate::password::{Ask, Password, Purpose, Source};
+use crate::select::Filter;
+use crate::ui::Ui;
+
+/// The content of a `CACHEDIR.TAG`, by which backup programs know a cache (bford.info/cachedir).
+const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n# Index caches of deduplicity; may be deleted at any time.\n";
+
+/// The options that every command takes, and what follows from them.
+pub struct Context {
+    /// The user.
+    pub ui: Arc<Ui>,
+    global: Global,
+}
+
+impl Context {
+    /// Opens nothing yet.
+    pub fn new(global: Global, ui: Arc<Ui>) -> Self {
+        Self { ui, global }
+    }
+
+    /// The user as the engine sees them.
+    pub fn monitor(&self) -> Arc<dyn Monitor> {
+        Arc::clone(&self.ui) as Arc<dyn Monitor>
+    }
+
+    /// Where the repository is.
+    pub fn place(&self) -> Result<Place> {
+        let text = match &self.global.repo {
+            Some(repo) => repo.clone(),
+            None => place_from_environment()?,
+        };
+        match parse::place(&text).map_err(anyhow::Error::msg)? {
+            Place::Local(path) => {
+                let path = std::path::absolute(path).context("cannot tell the current directory")?;
+                Ok(Place::Local(path))
+            }
+            s3 => Ok(s3),
+        }
+    }
+
+    /// The store; nothing is read or written yet.
+    pub fn backend(&self) -> Result<Arc<dyn Backend>> {
+        let inner: Arc<dyn Backend> = match self.place()? {
+            Place::Local(path) => return Ok(Arc::new(LocalBackend::new(path))),
+            Place::S3(url) => Arc::new(S3Backend::open(s3_options(&url, &self.global.s3)?).map_err(Error::from)?),
+        };
+        let ui = Arc::clone(&self.ui);
+        Ok(Arc::new(Retry::new(inner, RetryPolicy::default()).cancelled_by(move || ui.was_cancelled())))
+    }
+
+    /// Opens the repository.
+    pub fn open(&self) -> Result<Arc<Repository>> {
+        let backend = self.backend()?;
+        let source = Source::of_repository(&self.global)?;
+        // Nobody should type a password for a repository that is not there.
+        if source.needs_answer() && !Repository::exists(&*backend)? {
+            return Err(Error::NoRepository { location: backend.location() }.into());
+        }
+        let password = source.read(Purpose::Existing, Ask::Once)?;
+        Ok(Arc::new(Repository::open(backend, &password)?))
+    }
+
+    /// Makes the repository.
+    pub fn create(&self, label: &str) -> Result<Arc<Repository>> {
+        let backend = self.backend()?;
+        if Repository::exists(&*backend)? {
+            return Err(Error::RepositoryExists { location: backend.location() }.into());
+        }
+        let password = Source::of_repository(&self.global)?.read(Purpose::Existing, Ask::Twice)?;
+        let options = InitOptions { label: label.to_owned(), origin: origin(), ..InitOptions::default() };
+        Ok(Arc::new(Repository::create(backend, &password, &options)?))
+    }
+
+    /// Opens the repository, or makes it if there is none; tells whether it did.
+    pub fn open_or_create(&self) -> Result<(Arc<Repository>, bool)> {
+        match Repository::exists(&*self.backend()?)? {
+            true => Ok((self.open()?, false)),
+            false => Ok((self.create("")?, true)),
+        }
+    }
+
+    /// A password to be, for the commands that set one.
+    pub fn new_password(file: Option<&Path>) -> Result<Password> {
+        Source::of_new_password(file)?.read(Purpose::New, Ask::Twice)
+    }
+
+    /// The directory of all caches; none if there should be none or there is no place for one.
+    pub fn cache_base(&self) -> Option<PathBuf> {
+        if self.global.no_cache {
+            return None;
+        }
+        let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let default = || Some(from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")))?.join("deduplicity"));
+        let base = self.global.cache_dir.clone().or_else(default)?;
+        std::path::absolute(base).ok()
+    }
+
+    /// The cache directory of a repository, made if need be. Where that fails the index is in memory.
+    pub fn cache_dir(&self, repo: RepoId) -> Option<PathBuf> {
+        let base = self.cache_base()?;
+        match make_cache(&base, repo) {
+            Ok(dir) => Some(dir),
+            Err(error) => {
+                self.ui.note(format!("no cache at {}: {error}; the index is in memory", base.display()));
+                None
+            }
+        }
+    }
+
+    /// The repository, ready for reading.
+    pub fn reader(&self) -> Result<Arc<Reader>> {
+        let repo = self.open()?;
+        let cache = self.cache_dir(repo.id());
+        Ok(Arc::new(Reader::open(repo, cache.as_deref(), &*self.ui)?))
+    }
+
+    /// The snapshot that a reference means, among those that a filter leaves.
+    pub fn find(&self, reader: &Reader, reference: &str, filter: &FilterArgs) -> Result<SnapshotRecord> {
+        let mut all = snapshot::list(reader.repo(), reader.view(), &*self.ui)?;
+        if reference.starts_with("latest") {
+            let filter = Filter::new(filter)?;
+            all.retain(|record| filter.accepts(record));
+        }
+        Ok(snapshot::resolve(&all, reference)?.clone())
+    }
+
+    /// How a command ended that did what it could.
+    pub fn status(&self) -> Status {
+        if self.ui.problem_count() == 0 { Status::Complete } else { Status::Incomplete }
+    }
+}
+
+fn place_from_environment() -> Result<OsString> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(place) = variable("DEDUPLICITY_REPOSITORY") {
+        return Ok(place);
+    }
+    let Some(file) = variable("DEDUPLICITY_REPOSITORY_FILE") else {
+        return Err(advise("no repository given", "use -r PATH, or set DEDUPLICITY_REPOSITORY"));
+    };
+    let mut text = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let end = text.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(text.len());
+    text.truncate(end);
+    Ok(OsString::from_vec(text))
+}
+
+fn s3_options(url: &str, args: &S3Args) -> Result<S3Options> {
+    let mut options = S3Options::from_url(url)?;
+    if args.s3_endpoint.is_some() && options.endpoint.is_some() {
+        return Err(advise("the server is given twice", "leave out --s3-endpoint, or write s3://BUCKET/PREFIX"));
+    }
+    options.endpoint = options.endpoint.or_else(|| args.s3_endpoint.clone());
+    options.region = args.s3_region.clone();
+    options.profile = args.s3_profile.clone();
+    options.storage_class = args.s3_storage_class.clone();
+    options.path_style = match (args.s3_path_style, args.s3_virtual_host) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    if let Some(connections) = args.s3_connections {
+        options.connections = connections.into();
+    }
+    if let Some(seconds) = args.s3_timeout {
+        options.attempt_timeout = Duration::from_secs(seconds.into());
+        options.connect_timeout = options.connect_timeout.min(options.attempt_timeout);
+    }
+    Ok(options)
+}
+
+fn make_cache(base: &Path, repo: RepoId) -> std::io::Result<PathBuf> {
+    let dir = base.join(repo.to_string());
+    if !dir.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    }
+    let tag = OpenOptions::new().write(true).create_new(true).mode(0o600).open(base.join("CACHEDIR.TAG"));
+    match tag.and_then(|mut file| file.write_all(CACHEDIR_TAG)) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(dir),
+    }
+}
+
+/// Name of this machine.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Name of whoever runs this.
+pub fn user_name() -> String {
+    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+    named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string())
+}
+
+/// Who makes a key.
+pub fn origin() -> String {
+    format!("{}@{}", user_name(), host_name())
+}

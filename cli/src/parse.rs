@@ -1,0 +1,237 @@
+//! What single arguments mean: times, snapshots with paths, shares, compression, places of repositories.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use engine::check::Share;
+use engine::codec::{DEFAULT_LEVEL, FAST_LEVEL, Level};
+use engine::entry::Timestamp;
+use engine::path::EntryPath;
+
+/// A time: RFC 3339, without an offset in this machine's time zone, or `@` and seconds since 1970.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    let parsed = match text.strip_prefix('@') {
+        Some(seconds) => epoch(seconds),
+        None => text.parse().ok().or_else(|| {
+            let local: jiff::civil::DateTime = text.parse().ok()?;
+            Some(local.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
+        }),
+    };
+    let time = parsed.ok_or_else(|| "not a time: use RFC 3339 (2026-01-31T08:15:00Z) or @SECONDS".to_owned())?;
+    let (mut seconds, mut nanos) = (time.as_second(), time.subsec_nanosecond());
+    if nanos < 0 {
+        (seconds, nanos) = (seconds - 1, nanos + 1_000_000_000);
+    }
+    Ok(Timestamp { seconds, nanos: nanos.unsigned_abs() })
+}
+
+fn epoch(text: &str) -> Option<jiff::Timestamp> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if fraction.is_empty() || fraction.len() > 9 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
+    let sign = if whole.starts_with('-') { -1 } else { 1 };
+    jiff::Timestamp::new(whole.parse().ok()?, nanos * sign).ok()
+}
+
+/// A compression level.
+pub fn compression(text: &str) -> Result<Level, String> {
+    match text {
+        "off" => Ok(Level::Off),
+        "fast" => Ok(FAST_LEVEL),
+        "auto" => Ok(DEFAULT_LEVEL),
+        number => match number.parse() {
+            Ok(level @ 1..=19) => Ok(Level::Zstd(level)),
+            _ => Err("use off, fast, auto, or a number from 1 to 19".to_owned()),
+        },
+    }
+}
+
+/// Which part of the packs to read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Subset {
+    /// One of so many parts, counted from 1.
+    Part(u32, u32),
+    /// A random sample.
+    Percent(f64),
+}
+
+impl Subset {
+    /// In the engine's words.
+    pub fn share(&self) -> Share {
+        match *self {
+            Self::Part(number, of) => Share::Part { number, of },
+            Self::Percent(percent) => Share::Percent(percent),
+        }
+    }
+}
+
+/// A subset: `N/T` or `P%`.
+pub fn subset(text: &str) -> Result<Subset, String> {
+    let refuse = || "use N/T with N from 1 to T, or P% above 0 and up to 100".to_owned();
+    let found = match text.split_once('/') {
+        Some((n, t)) => n.parse().ok().zip(t.parse().ok()).map(|(n, t)| Subset::Part(n, t)),
+        None => text.strip_suffix('%').and_then(|p| p.parse().ok()).map(Subset::Percent),
+    };
+    found
+        .filter(|subset| match *subset {
+            Subset::Part(n, t) => (1..=t).contains(&n),
+            Subset::Percent(p) => p > 0.0 && p <= 100.0,
+        })
+        .ok_or_else(refuse)
+}
+
+/// A snapshot, and where in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPath {
+    /// Start of an id, `latest` or `latest~N`.
+    pub reference: String,
+    /// The path after the colon, if there is one.
+    pub path: Option<EntryPath>,
+}
+
+/// Takes `SNAPSHOT[:PATH]` apart; the path may be any bytes, with or without a slash in front.
+pub fn snapshot_path(text: &OsStr) -> Result<SnapshotPath, String> {
+    let bytes = text.as_bytes();
+    let (reference, path) = match bytes.iter().position(|b| *b == b':') {
+        Some(colon) => (&bytes[..colon], Some(&bytes[colon + 1..])),
+        None => (bytes, None),
+    };
+    let reference = std::str::from_utf8(reference).map_err(|_| "not a snapshot: use an id, 'latest' or 'latest~N'")?;
+    if reference.is_empty() {
+        return Err("no snapshot: use an id, 'latest' or 'latest~N'".to_owned());
+    }
+    let path = path.map(entry_path).transpose()?;
+    Ok(SnapshotPath { reference: reference.to_owned(), path })
+}
+
+/// A path as people write it: slashes in front, at the end and in a row do not count.
+pub fn entry_path(path: &[u8]) -> Result<EntryPath, String> {
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|part| !part.is_empty()).collect();
+    EntryPath::new(parts.join(&b'/')).map_err(|error| format!("not a path in a snapshot: {error}"))
+}
+
+/// Where a repository is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    Local(PathBuf),
+    /// A bucket, as the S3 backend reads it.
+    S3(String),
+}
+
+/// Where `-r` points to.
+pub fn place(text: &OsStr) -> Result<Place, String> {
+    let known = "use a PATH, s3://BUCKET/PREFIX or s3:https://HOST/BUCKET/PREFIX";
+    if text.is_empty() {
+        return Err(format!("the repository's place is empty: {known}"));
+    }
+    let Some(utf8) = text.to_str() else { return Ok(Place::Local(text.into())) };
+    let s3 = |rest: &str| rest.starts_with("//") || rest.starts_with("http://") || rest.starts_with("https://");
+    if utf8.strip_prefix("s3:").is_some_and(s3) {
+        return Ok(Place::S3(utf8.to_owned()));
+    }
+    if let Some(path) = utf8.strip_prefix("file://") {
+        return Ok(Place::Local(path.into()));
+    }
+    let scheme_char = |b: u8| b.is_ascii_alphanumeric() || b == b'+';
+    let foreign = ["s3:", "sftp:", "rest:", "b2:", "azure:", "gs:", "swift:", "rclone:"];
+    let url = utf8.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(scheme_char));
+    if url || foreign.iter().any(|scheme| utf8.starts_with(scheme)) {
+        return Err(format!("'{utf8}' is no kind of repository that is known here: {known}"));
+    }
+    Ok(Place::Local(utf8.into()))
+}
+
+/// For clap: arguments that may be any bytes.
+#[derive(Clone)]
+pub struct SnapshotPathParser;
+
+impl TypedValueParser for SnapshotPathParser {
+    type Value = SnapshotPath;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        snapshot_path(value).map_err(|why| {
+            let name = argument.map(ToString::to_string).unwrap_or_default();
+            let value = OsString::from(value);
+            let text = format!("invalid value '{}' for '{name}': {why}", value.display());
+            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let at = |seconds, nanos| Ok(Timestamp { seconds, nanos });
+        assert_eq!(time("1970-01-02T00:00:00Z"), at(86400, 0));
+        assert_eq!(time("1970-01-01T01:00:00.5+01:00"), at(0, 500_000_000));
+        assert_eq!(time("1969-12-31T23:59:59.25Z"), at(-1, 250_000_000));
+        assert_eq!(time("@1700000000"), at(1_700_000_000, 0));
+        assert_eq!(time("@1.000000001"), at(1, 1));
+        assert_eq!(time("@-1"), at(-1, 0));
+        assert_eq!(time("@-0.25"), at(-1, 750_000_000));
+        assert!(time("2026-01-31 08:15:00").is_ok());
+        for bad in ["", "@", "@x", "@1.", "@1.0000000000", "yesterday", "2026-13-01T00:00:00Z", "@99999999999999"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn levels() {
+        assert_eq!(compression("off"), Ok(Level::Off));
+        assert_eq!(compression("19"), Ok(Level::Zstd(19)));
+        for bad in ["0", "20", "-1", "", "max"] {
+            assert!(compression(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn subsets() {
+        assert_eq!(subset("1/1"), Ok(Subset::Part(1, 1)));
+        assert_eq!(subset("2.5%"), Ok(Subset::Percent(2.5)));
+        for bad in ["0/2", "3/2", "1/0", "0%", "101%", "nan%", "50", "1/x", "-1%"] {
+            assert!(subset(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn snapshots_with_paths() {
+        let parsed = |text: &str| snapshot_path(OsStr::new(text)).map(|s| (s.reference, s.path.map(|p| p.display())));
+        assert_eq!(parsed("latest"), Ok(("latest".into(), None)));
+        assert_eq!(parsed("ab12:"), Ok(("ab12".into(), Some(String::new()))));
+        assert_eq!(parsed("latest~2:/a//b/"), Ok(("latest~2".into(), Some("a/b".into()))));
+        assert_eq!(parsed("x:a:b"), Ok(("x".into(), Some("a:b".into()))));
+        assert!(parsed(":/a").is_err());
+        assert!(parsed("latest:/a/../b").is_err());
+        let raw = snapshot_path(OsStr::from_bytes(b"latest:/\xff")).expect("any bytes");
+        assert_eq!(raw.path.expect("a path").as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn places() {
+        let local = |path: &str| Ok(Place::Local(path.into()));
+        for path in ["/a", "a", "./s3:x", "a:b", "dir/x://y", "s3"] {
+            assert_eq!(place(OsStr::new(path)), local(path));
+        }
+        assert_eq!(place(OsStr::new("file:///a")), local("/a"));
+        for url in ["s3://bucket/p", "s3:http://h:1/b", "s3:https://h/b/p"] {
+            assert_eq!(place(OsStr::new(url)), Ok(Place::S3(url.into())));
+        }
+        for bad in ["", "s3:bucket", "https://x/y", "sftp:host:/x", "rest:http://x"] {
+            assert!(place(OsStr::new(bad)).is_err(), "{bad}");
+        }
+    }
+}
