@@ -17,7 +17,7 @@ pub fn time(text: &str) -> Result<Timestamp, String> {
         Some(seconds) => epoch(seconds),
         None => text.parse().ok().or_else(|| {
             let local: jiff::civil::DateTime = text.parse().ok()?;
-            Some(local.to_zoned(jiff::tz::TimeZone::system()).ok()?.timestamp())
+            Some(local.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp())
         }),
     };
     let time = parsed.ok_or_else(|| "not a time: use RFC 3339 (2026-01-31T08:15:00Z) or @SECONDS".to_owned())?;

@@ -33,7 +33,7 @@ pub fn duration(time: Duration) -> String {
 /// A time in this machine's time zone.
 pub fn time(time: Timestamp) -> String {
     match jiff::Timestamp::new(time.seconds, 0) {
-        Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(at) => at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => format!("@{}", time.seconds),
     }
 }
