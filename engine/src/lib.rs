@@ -22,4 +22,5 @@ pub mod monitor;
 pub mod pack;
 pub mod path;
 pub mod repo;
+pub mod restore;
 pub mod snapshot;

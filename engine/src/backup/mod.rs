@@ -112,9 +112,8 @@ pub fn run(
     options: &BackupOptions,
     monitor: &Arc<dyn Monitor>,
 ) -> Result<BackupOutcome> {
-    repo.check_writable()?;
     let mut lost = Vec::new();
-    let mut reader = Arc::new(Reader::open(Arc::clone(repo), options.cache_dir.as_deref(), &**monitor)?);
+    let mut reader = Arc::new(Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
     let mut parent = options.parent.as_ref().map(|p| ParentView {
         reader: Arc::clone(&reader),
         id: Some(p.name.id),
@@ -129,7 +128,7 @@ pub fn run(
                 parent = newer.or(parent);
             }
         }
-        reader = Arc::new(Reader::open_without(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
+        reader = Arc::new(Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
     }
     Err(Error::Invalid("maintenance has overtaken this backup again and again; run it again later".into()))
 }

@@ -12,7 +12,7 @@ use super::session::{Commit, WriteSession};
 use super::store::{Store, Upload};
 use super::{BackupOptions, BackupOutcome, ParentView, Round};
 use crate::catalog::CatalogBuilder;
-use crate::chunker::Chunker;
+use crate::chunker::{Chunker, DEFAULT_SIZES};
 use crate::entry::{Content, Entry, EntrySource, Kind, SourceEntry};
 use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotKind;
@@ -49,7 +49,7 @@ pub(super) fn round(
     let rooms = Budget::new((READERS * BATCH + threads * BATCH_MEMORY.0).min(BATCH_MEMORY.1));
     let context = ReadContext {
         rooms: Arc::clone(&rooms),
-        chunker: Chunker::new(&reader.repo().keys().chunker, config.chunks),
+        chunker: Chunker::new(&reader.repo().keys().chunker, config.chunks.unwrap_or(DEFAULT_SIZES)),
         budget: Arc::clone(&budget),
         buffers: Arc::clone(&buffers),
     };
@@ -189,9 +189,6 @@ impl<'a> Coordinator<'a> {
                 self.send_pending()?;
                 self.wait_for_result()?;
             }
-            if self.store.segment_is_due() {
-                self.store.write_segment()?;
-            }
             if self.session.partial_is_due(self.stored_bytes()) && !self.options.dry_run {
                 if let Some(again) = self.commit_partial()? {
                     return Ok(again);
@@ -301,6 +298,9 @@ impl<'a> Coordinator<'a> {
     }
 
     fn take_in(&mut self, result: BatchResult) -> Result<()> {
+        if self.store.segment_is_due() {
+            self.store.write_segment()?;
+        }
         self.queue.accept(result, self.store, &**self.monitor)
     }
 

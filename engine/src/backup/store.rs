@@ -31,6 +31,8 @@ const NODE_FRAME_TARGET: usize = 256 << 10;
 const FRAME_MIN: usize = FRAME_TARGET / 2;
 /// A segment is written after this many blobs, so that memory for claims and what a crash can cost stay bounded.
 const SEGMENT_BLOBS: usize = 128 * 1024;
+/// And after so many bytes of packs: a killed backup has to store at most this much again.
+const SEGMENT_BYTES: u64 = 512 << 20;
 const CLAIM_SHARDS: usize = 64;
 
 /// A finished pack on its way to the store.
@@ -337,7 +339,9 @@ impl Store {
 
     /// Whether enough packs wait to be named by a segment.
     pub(super) fn segment_is_due(&self) -> bool {
-        lock(&self.stored).unindexed.iter().map(|p| p.directory.blobs.len()).sum::<usize>() >= SEGMENT_BLOBS
+        let stored = lock(&self.stored);
+        let blobs: usize = stored.unindexed.iter().map(|p| p.directory.blobs.len()).sum();
+        blobs >= SEGMENT_BLOBS || stored.unindexed.iter().map(|p| p.size).sum::<u64>() >= SEGMENT_BYTES
     }
 
     /// Writes a segment that names the packs stored so far; from then on a later run finds their blobs, whatever happens

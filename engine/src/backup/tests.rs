@@ -236,7 +236,6 @@ fn a_fence_makes_the_backup_move_on_and_lose_nothing() {
     let (keys, id) = (world.repo.keys(), world.repo.id());
     // Epoch 0 is closed and fenced by somebody while the backup runs: seen neither at its start nor before its commit.
     let fence = seal_mark(&keys.epochs, ObjectKind::Fence, id, 0).expect("seals");
-    world.backend.create(&names::epoch(0, EpochRole::Fence), fence.into()).expect("creates");
     let close = seal_close(&keys.epochs, id, 0, &Close { run: [1; 16], condemned: vec![], previous: None }).expect("seals");
     let mut rounds = 0;
     let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
@@ -244,6 +243,7 @@ fn a_fence_makes_the_backup_move_on_and_lose_nothing() {
         rounds += 1;
         if rounds == 1 {
             world.backend.create(&names::epoch(0, EpochRole::Close), close.clone().into())?;
+            world.backend.create(&names::epoch(0, EpochRole::Fence), fence.clone().into())?;
         }
         Ok(world.source(&tree))
     };

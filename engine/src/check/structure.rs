@@ -16,7 +16,7 @@ use crate::monitor::lock;
 use crate::repo::{View, load_segment, names};
 
 /// Directory of the temporary index, below that of the cache.
-const DIRECTORY: &str = "check";
+pub(super) const DIRECTORY: &str = "check";
 
 /// A pack as the index names it. There is one of these per pack in memory: about 72 bytes.
 #[derive(Clone, Copy, Debug)]

@@ -40,14 +40,23 @@ pub fn encode_into(bytes: &mut Vec<u8>, build: impl FnOnce(&mut Out<'_>) -> Enco
 /// What encoders return.
 pub type EncodeResult = std::result::Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
-/// Calls `field` for each key of a map; it returns `false` for a key it does not know, whose value is then skipped.
+/// Calls `field` for each key of a map, which must ascend; it returns `false` for a key it does not know, whose value is then
+/// skipped. Negative keys are kept for fields that must not be skipped.
 pub fn map<'b>(
     d: &mut Decoder<'b>,
     mut field: impl FnMut(u32, &mut Decoder<'b>) -> Result<bool>,
 ) -> Result<()> {
     let entries = d.map()?.ok_or(CborError::Invalid("maps have a definite length"))?;
+    let mut last = None;
     for _ in 0..entries {
+        if d.datatype()? == Type::I8 {
+            return Err(CborError::Invalid("a field that must not be passed over: use a newer program"));
+        }
         let key = d.u32()?;
+        if last >= Some(key) {
+            return Err(CborError::Invalid("fields out of order"));
+        }
+        last = Some(key);
         if !field(key, d)? {
             d.skip()?;
         }

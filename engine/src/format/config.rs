@@ -13,6 +13,8 @@ use crate::id::RepoId;
 const MAC_LEN: usize = 32;
 /// Largest config object in bytes.
 pub const MAX_CONFIG: u64 = 64 << 10;
+/// Sizes of packs that may be chosen, in bytes.
+pub const PACK_TARGETS: std::ops::RangeInclusive<u32> = 1 << 20..=128 << 20;
 /// Chunker id of FastCDC over a secret gear table.
 pub const CHUNKER_GEAR: u32 = 1;
 
@@ -23,8 +25,8 @@ pub struct Config {
     pub repo: RepoId,
     /// When it was made.
     pub created: Timestamp,
-    /// Sizes of chunks (chunker 1).
-    pub chunks: ChunkSizes,
+    /// Sizes of chunks (chunker 1); none for a chunker that this program does not have: it can read, but not write.
+    pub chunks: Option<ChunkSizes>,
     /// A pack is finished when its frames exceed this many bytes.
     pub pack_target: u32,
     /// Names of features without which the repository must not be read.
@@ -38,13 +40,17 @@ pub struct Config {
 impl Config {
     /// The object's bytes.
     #[must_use]
-    pub fn to_bytes(&self, key: &Key) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// A config with an unknown chunker cannot be written.
+    pub fn to_bytes(&self, key: &Key) -> Result<Vec<u8>, FormatError> {
+        let chunks = self.chunks.ok_or(FormatError::Reserved)?;
         let header = Header { kind: ObjectKind::Config, repo: self.repo, epoch: 0, nonce: [0; 24] };
         let mut out = header.to_bytes().to_vec();
         cbor::encode_into(&mut out, |e| {
             e.map(6)?;
             e.u8(0)?.array(2)?.i64(self.created.seconds)?.u32(self.created.nanos)?;
-            e.u8(1)?.array(4)?.u32(CHUNKER_GEAR)?.u32(self.chunks.min)?.u32(self.chunks.average)?.u32(self.chunks.max)?;
+            e.u8(1)?.array(4)?.u32(CHUNKER_GEAR)?.u32(chunks.min)?.u32(chunks.average)?.u32(chunks.max)?;
             e.u8(2)?.u32(self.pack_target)?;
             for (field, names) in [(3, &self.read_features), (4, &self.write_features), (5, &self.maintain_features)] {
                 e.u8(field)?.array(names.len() as u64)?;
@@ -56,7 +62,7 @@ impl Config {
         });
         let mac = key.prf(&[&out]).finalize();
         out.extend_from_slice(mac.as_bytes());
-        out
+        Ok(out)
     }
 
     /// Reads the fixed part only: which repository this is. Not authenticated yet.
@@ -66,6 +72,9 @@ impl Config {
 
     /// Checks the MAC and reads.
     pub fn parse(key: &Key, bytes: &[u8]) -> Result<Self, FormatError> {
+        if bytes.len() as u64 > MAX_CONFIG {
+            return Err(FormatError::Size(bytes.len()));
+        }
         let header = Header::parse(bytes, ObjectKind::Config)?;
         let size = FormatError::Size(bytes.len());
         let Some(border) = bytes.len().checked_sub(MAC_LEN).filter(|n| *n >= HEADER_LEN) else { return Err(size) };
@@ -87,11 +96,15 @@ impl Config {
         })?;
         cbor::finish(&d)?;
         let [read, write, maintain] = features;
+        let pack_target = required(target, 2)?;
+        if !PACK_TARGETS.contains(&pack_target) {
+            return Err(FormatError::Malformed("impossible pack size".into()));
+        }
         Ok(Self {
             repo: header.repo,
             created: required(created, 0)?,
             chunks: required(chunks, 1)?,
-            pack_target: required(target, 2)?,
+            pack_target,
             read_features: required(read, 3)?,
             write_features: required(write, 4)?,
             maintain_features: required(maintain, 5)?,
@@ -99,15 +112,16 @@ impl Config {
     }
 }
 
-fn chunker(d: &mut Decoder<'_>) -> cbor::Result<ChunkSizes> {
-    let fields = cbor::array(d, |d| Ok(d.u32()?))?;
-    match fields.as_slice() {
-        &[CHUNKER_GEAR, min, average, max] => {
-            let sizes = ChunkSizes { min, average, max };
-            if sizes.are_valid() { Ok(sizes) } else { Err(cbor::CborError::Invalid("impossible chunk sizes")) }
+fn chunker(d: &mut Decoder<'_>) -> cbor::Result<Option<ChunkSizes>> {
+    let count = d.array()?.ok_or(cbor::CborError::Invalid("arrays have a definite length"))?;
+    if count == 0 || d.u32()? != CHUNKER_GEAR {
+        for _ in 1..count {
+            d.skip()?;
         }
-        _ => Err(cbor::CborError::Invalid("an unknown chunker: use a newer program")),
+        return Ok(None);
     }
+    let sizes = ChunkSizes { min: d.u32()?, average: d.u32()?, max: d.u32()? };
+    if count == 4 && sizes.are_valid() { Ok(Some(sizes)) } else { Err(cbor::CborError::Invalid("impossible chunk sizes")) }
 }
 
 /// Seconds and nanoseconds.
@@ -133,13 +147,13 @@ mod tests {
         let config = Config {
             repo: RepoId([5; 16]),
             created: Timestamp { seconds: -5, nanos: 7 },
-            chunks: crate::chunker::DEFAULT_SIZES,
+            chunks: Some(crate::chunker::DEFAULT_SIZES),
             pack_target: 16 << 20,
             read_features: vec![],
             write_features: vec!["x".into()],
             maintain_features: vec![],
         };
-        let good = config.to_bytes(&key);
+        let good = config.to_bytes(&key).expect("encodes");
         assert_eq!(Config::parse(&key, &good).expect("parses"), config);
         for len in 0..good.len() {
             assert!(Config::parse(&key, &good[..len]).is_err());

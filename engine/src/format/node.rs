@@ -256,6 +256,9 @@ impl Node {
         })?;
         cbor::finish(&d)?;
         if let Some(entries) = entries {
+            if entries.is_empty() {
+                return Err(CborError::Invalid("an empty leaf"));
+            }
             return Ok(Self::Leaf(entries));
         }
         let (level, children) = (required(level, 1)?, required(children, 2)?);
@@ -402,6 +405,10 @@ fn get_entry(d: &mut Decoder<'_>, owners: &[Arc<Owner>], last: Option<&[u8]>) ->
     if kind != Kind::File && (content != Content::Empty || !holes.is_empty() || raw.size != 0) {
         return Err(CborError::Invalid("content of something that is no file"));
     }
+    let holes_size: u64 = holes.iter().map(|h| h.length).sum();
+    if (raw.size == holes_size) != (content == Content::Empty) {
+        return Err(CborError::Invalid("size and content contradict each other"));
+    }
     let ctime = (raw.ctime.0.unwrap_or(raw.mtime.0), raw.ctime.1.unwrap_or(raw.mtime.1));
     let meta = Metadata {
         mode: required(raw.mode, 3)?,
@@ -470,6 +477,9 @@ pub fn encode_list(level: u8, items: &[ListItem]) -> Vec<u8> {
 
 /// Reads a node of a blob list that must be of `level`.
 pub fn parse_list(bytes: &[u8], level: u8) -> cbor::Result<Vec<ListItem>> {
+    if bytes.len() > MAX_NODE {
+        return Err(CborError::Invalid("node too large"));
+    }
     let mut d = Decoder::new(bytes);
     let (mut kind, mut found, mut items) = (None, None, None);
     cbor::map(&mut d, |field, d| {
@@ -528,9 +538,15 @@ mod tests {
         fn entry()(
             kind in kind(), content in content(), owner in owner(), mode in 0_u32..0o10000,
             times in any::<[i64; 2]>(), nanos in [0_u32..1_000_000_000, 0..1_000_000_000],
-            numbers in any::<[u64; 3]>(), size in 1000_u64.., value in proptest::collection::vec(any::<u8>(), 0..20),
+            numbers in any::<[u64; 3]>(), size in 1001_u64.., value in proptest::collection::vec(any::<u8>(), 0..20),
         ) -> Entry {
             let file = kind == Kind::File;
+            let holes = vec![Hole { offset: 1, length: 5 }, Hole { offset: 900, length: 100 }];
+            let size = if content == Content::Empty { 1000 } else { size };
+            let mut holes = if file { holes } else { vec![] };
+            if file && content == Content::Empty {
+                holes = vec![Hole { offset: 0, length: 1000 }];
+            }
             Entry {
                 path: EntryPath::root(),
                 meta: Metadata {
@@ -542,7 +558,7 @@ mod tests {
                 xattrs: if value.is_empty() { vec![] } else { vec![(b"user.x".to_vec(), value)] },
                 size: if file { size } else { 0 },
                 content: if file { content } else { Content::Empty },
-                holes: if file { vec![Hole { offset: 1, length: 5 }, Hole { offset: 900, length: 100 }] } else { vec![] },
+                holes,
                 kind,
             }
         }

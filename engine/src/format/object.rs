@@ -133,6 +133,9 @@ pub fn seal(key: &Key, kind: ObjectKind, repo: RepoId, epoch: Epoch, body: &[u8]
     let stored = if compression == Compression::None { body } else { &packed };
     let unpadded = HEADER_LEN + PREFIX_LEN + stored.len() + TAG_LEN;
     let size = padme(unpadded as u64).max(MIN_SIZE);
+    if size > MAX_SIZE {
+        return Err(FormatError::Size(unpadded));
+    }
     let text_len = usize::try_from(size).unwrap_or(usize::MAX) - HEADER_LEN - TAG_LEN;
     let mut text = Vec::with_capacity(text_len);
     text.extend_from_slice(&u32_of(body.len())?.to_le_bytes());
@@ -147,6 +150,9 @@ pub fn seal(key: &Key, kind: ObjectKind, repo: RepoId, epoch: Epoch, body: &[u8]
 
 /// Opens a sealed object and returns its body. Nothing is believed before it is authenticated.
 pub fn open(key: &Key, kind: ObjectKind, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(FormatError::Size(bytes.len()));
+    }
     let header = Header::parse(bytes, kind)?;
     if header.repo != repo {
         return Err(FormatError::Repository);

@@ -269,9 +269,13 @@ impl Directory {
             end = u64::from(f.offset) + u64::from(f.sealed);
             let mut sum = 0_u64;
             for _ in 0..f.blobs {
-                sum += u64::from(blobs.next().ok_or(malformed("fewer blobs than the frames hold"))?.length);
+                let length = blobs.next().ok_or(malformed("fewer blobs than the frames hold"))?.length;
+                if length == 0 {
+                    return Err(malformed("an empty blob"));
+                }
+                sum += u64::from(length);
             }
-            if sum != u64::from(f.raw) {
+            if f.blobs == 0 || sum != u64::from(f.raw) {
                 return Err(malformed("a frame's blobs do not add up to its length"));
             }
         }

@@ -5,7 +5,7 @@ use minicbor::Decoder;
 use super::ObjectKind;
 use super::cbor::{self, required};
 use super::object::{self, FormatError};
-use super::pack::{Directory, MAX_HEADER_LEN, PackRecord};
+use super::pack::{Directory, MAX_HEADER_LEN, MAX_PACK, PackRecord};
 use crate::crypto::Key;
 use crate::id::{Epoch, ObjectId, RepoId};
 
@@ -57,11 +57,16 @@ fn pack_record(d: &mut Decoder<'_>) -> cbor::Result<PackRecord> {
     if header.len() > MAX_HEADER_LEN {
         return Err(cbor::CborError::Invalid("a pack header of an impossible length"));
     }
+    let (size, directory) = (required(size, 2)?, required(directory, 4)?);
+    let end = directory.frames.last().map_or(0, |f| u64::from(f.offset) + u64::from(f.sealed));
+    if end > size || size > MAX_PACK {
+        return Err(cbor::CborError::Invalid("frames outside of their pack"));
+    }
     Ok(PackRecord {
         epoch: required(epoch, 0)?,
         id: required(id, 1)?,
-        size: required(size, 2)?,
+        size,
         header,
-        directory: required(directory, 4)?,
+        directory,
     })
 }

@@ -102,9 +102,6 @@ pub fn read_note(repo: RepoId, meta: &Key, bytes: &[u8]) -> Result<(Note, Cost),
 }
 
 fn parse_cost(repo: RepoId, bytes: &[u8]) -> Result<Cost, FormatError> {
-    if bytes.len() != SLOT_LEN {
-        return Err(FormatError::Size(bytes.len()));
-    }
     if Header::parse(bytes, ObjectKind::KeySlot)?.repo != repo {
         return Err(FormatError::Repository);
     }
@@ -112,8 +109,11 @@ fn parse_cost(repo: RepoId, bytes: &[u8]) -> Result<Cost, FormatError> {
         let at = PARAMETERS + i * 4;
         u32::from_le_bytes(bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or_default())
     };
-    if word(0) != KIND_PASSWORD {
-        return Err(FormatError::Reserved);
+    if bytes.len() < SALT || word(0) != KIND_PASSWORD {
+        return Err(if bytes.len() < SALT { FormatError::Size(bytes.len()) } else { FormatError::Reserved });
+    }
+    if bytes.len() != SLOT_LEN {
+        return Err(FormatError::Size(bytes.len()));
     }
     Ok(Cost { memory: word(1), passes: word(2), lanes: word(3) })
 }

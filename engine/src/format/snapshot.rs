@@ -216,6 +216,7 @@ pub fn open_session(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Resu
         }
         Ok(true)
     })?;
+    cbor::finish(&d)?;
     Ok(Session { id: required(id, 0)?, started: required(started, 1)?, owner: required(owner, 2)? })
 }
 
@@ -243,6 +244,7 @@ pub fn open_forget(key: &Key, repo: RepoId, bytes: &[u8]) -> Result<Vec<(Epoch, 
         }
         Ok(true)
     })?;
+    cbor::finish(&d)?;
     Ok(required(names, 0)?)
 }
 

@@ -20,6 +20,9 @@ pub type Load<'a> = dyn Fn(&SegmentName) -> Result<Vec<PackRecord>> + Sync + 'a;
 /// Segments that are fetched at a time.
 const LOADERS: usize = 4;
 
+/// Entries that are collected for a run, at 48 bytes each. Four such runs merge into a full one.
+const MAX_BATCH: u64 = MAX_RUN / 4;
+
 impl Index {
     pub(super) fn sync_with(&self, writer: &mut Writer, valid: &[SegmentName], load: &Load<'_>) -> Result<(), Fault> {
         let wanted: HashSet<_> = valid.iter().collect();
@@ -40,7 +43,7 @@ impl Index {
         let mut batch = Batch::new(writer.next_pack);
         load_all(&missing, load, |name, packs| {
             let blobs: usize = packs.iter().map(|pack| pack.directory.blobs.len()).sum();
-            if to_u64(batch.entries.len()) + to_u64(blobs) > MAX_RUN / 2 {
+            if to_u64(batch.entries.len()) + to_u64(blobs) > MAX_BATCH {
                 self.write_batch(writer, std::mem::take(&mut batch))?;
                 batch = Batch::new(writer.next_pack);
             }

@@ -19,7 +19,7 @@ use crate::crypto::password::{Cost, DEFAULT_COST};
 use crate::crypto::{Key, Keyring, random_bytes};
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
-use crate::format::config::{Config, MAX_CONFIG};
+use crate::format::config::{Config, MAX_CONFIG, PACK_TARGETS};
 use crate::format::object;
 use crate::format::snapshot::{self, Snapshot};
 use crate::id::{ObjectId, RepoId};
@@ -65,7 +65,7 @@ impl Repository {
         if Self::exists(&*backend)? {
             return Err(Error::RepositoryExists { location: backend.location() });
         }
-        if !options.chunks.are_valid() || options.pack_target < 1 << 20 || options.pack_target > 128 << 20 {
+        if !options.chunks.are_valid() || !PACK_TARGETS.contains(&options.pack_target) {
             return Err(Error::Invalid("chunk or pack sizes out of range".into()));
         }
         backend.prepare()?;
@@ -73,7 +73,7 @@ impl Repository {
         let config = Config {
             repo: RepoId(random_bytes()),
             created: now(),
-            chunks: options.chunks,
+            chunks: Some(options.chunks),
             pack_target: options.pack_target,
             read_features: vec![],
             write_features: vec![],
@@ -82,7 +82,8 @@ impl Repository {
         let note = format_note(&options.label, &options.origin);
         let slot = slots::store(&*backend, config.repo, &keys, password, options.cost, &note)?;
         backend.barrier()?;
-        backend.create(&names::config(), config.to_bytes(&keys.config).into())?;
+        let bytes = config.to_bytes(&keys.config).map_err(|e| Error::Invalid(e.to_string()))?;
+        backend.create(&names::config(), bytes.into())?;
         backend.barrier()?;
         Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
     }
@@ -114,9 +115,10 @@ impl Repository {
 
     /// Fails if this program must not write to the repository.
     pub fn check_writable(&self) -> Result<()> {
-        match self.config.write_features.first() {
-            None => Ok(()),
-            Some(f) => Err(Error::Unsupported(format!("the repository uses '{f}': a newer program is needed to write to it"))),
+        match (self.config.write_features.first(), self.config.chunks) {
+            (None, Some(_)) => Ok(()),
+            (None, None) => Err(Error::Unsupported("the repository's chunker is unknown: a newer program is needed to write to it".into())),
+            (Some(f), _) => Err(Error::Unsupported(format!("the repository uses '{f}': a newer program is needed to write to it"))),
         }
     }
 

@@ -37,13 +37,29 @@ struct FrameCache {
 impl Reader {
     /// Loads the view and brings the index up to date. The index lives in `cache_dir`, or in memory without one.
     pub fn open(repo: Arc<Repository>, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
-        Self::open_without(repo, cache_dir, &[], monitor)
+        let view = repo.load_view(monitor)?;
+        Self::with_view(repo, view, cache_dir)
     }
 
-    /// As [`Self::open`]; `lost` packs are known to be gone and count as condemned.
-    pub fn open_without(repo: Arc<Repository>, cache_dir: Option<&Path>, lost: &[(Epoch, ObjectId)], monitor: &dyn Monitor) -> Result<Self> {
+    /// As [`Self::open`], for a writer: without what it must not refer to. `lost` packs are known to be gone and count as
+    /// condemned.
+    pub fn open_for_writing(
+        repo: Arc<Repository>,
+        cache_dir: Option<&Path>,
+        lost: &[(Epoch, ObjectId)],
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        repo.check_writable()?;
         let mut view = repo.load_view(monitor)?;
+        if let Some(damage) = view.damage {
+            return Err(Error::damaged("epochs", format!("{damage}; nothing is written until this is mended")));
+        }
         view.condemned.extend(lost);
+        view.segments.retain(|s| !view.fenced.contains(s));
+        Self::with_view(repo, view, cache_dir)
+    }
+
+    fn with_view(repo: Arc<Repository>, view: View, cache_dir: Option<&Path>) -> Result<Self> {
         let load = |name: &SegmentName| load_segment(&repo, name);
         let open = || -> Result<Index> {
             let index = Index::open(cache_dir, repo.id())?;
@@ -127,15 +143,24 @@ impl Reader {
 
     /// A node of a catalog or of a blob list, verified.
     pub fn node(&self, id: &BlobId) -> Result<Bytes> {
-        let place = self.locate(id)?;
+        let mut tried = HashSet::new();
+        let mut failure = None;
+        // Another pack may hold a copy where one is damaged.
+        while let Some(place) = self.index.locate(id, &|pack| !tried.contains(&pack))? {
+            match self.node_at(id, place) {
+                Ok(node) => return Ok(node),
+                Err(e) => drop(failure.get_or_insert(e)),
+            }
+            tried.insert(place.pack);
+        }
+        Err(failure.unwrap_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() }))
+    }
+
+    fn node_at(&self, id: &BlobId, place: Location) -> Result<Bytes> {
         let frame = self.cached_frame(place.pack, place.frame)?;
         let range = place.offset as usize..place.offset as usize + place.length as usize;
-        let damaged = || Error::damaged(format!("blob {id}"), "the index points to other bytes");
-        if range.end > frame.len() {
-            return Err(damaged());
-        }
-        let node = frame.slice(range);
-        if self.verify(id, &node) { Ok(node) } else { Err(damaged()) }
+        let node = (range.end <= frame.len()).then(|| frame.slice(range)).filter(|node| self.verify(id, node));
+        node.ok_or_else(|| Error::damaged(format!("blob {id}"), "the index points to other bytes"))
     }
 
     fn cached_frame(&self, pack: u32, frame: u32) -> Result<Bytes> {

@@ -11,6 +11,9 @@ use crate::format::object::FormatError;
 use crate::format::slot::{self, Note, SLOT_LEN};
 use crate::id::{ObjectId, RepoId};
 
+/// Largest slot of any kind in bytes.
+const MAX_SLOT: u64 = 64 << 10;
+
 /// What is known of a key slot.
 #[derive(Clone, Debug)]
 pub struct SlotInfo {
@@ -42,7 +45,9 @@ pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Re
     let (mut tried, mut damage) = (0, None);
     for id in list(backend)? {
         let object = names::slot(&id);
-        match read(backend, &id).and_then(|b| slot::open(repo, password, &b).map_err(|e| skip_foreign(&object.to_string(), e))) {
+        // Not held against the hash in its name: if only the note is damaged, the password still opens the slot.
+        let bytes = backend.read(&object, MAX_SLOT).map_err(Error::from);
+        match bytes.and_then(|b| slot::open(repo, password, &b).map_err(|e| skip_foreign(&object.to_string(), e))) {
             Ok(Some(root)) => return Ok((id, Keyring::new(root))),
             Ok(None) => tried += 1,
             Err(Error::Invalid(_)) => {}
@@ -56,10 +61,11 @@ pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Re
     }
 }
 
-/// Slots of an earlier, broken-off init in the same place are not ours: passed over as `Invalid`.
+/// Slots of an earlier, broken-off init in the same place are not ours, those of other kinds not for passwords: passed over as
+/// `Invalid`.
 fn skip_foreign(object: &str, error: FormatError) -> Error {
     match error {
-        FormatError::Repository => Error::Invalid(String::new()),
+        FormatError::Repository | FormatError::Reserved => Error::Invalid(String::new()),
         e => Error::damaged(object, e),
     }
 }

@@ -28,16 +28,21 @@ pub struct View {
     pub condemned: HashSet<(Epoch, ObjectId)>,
     /// Index segments that count.
     pub segments: Vec<SegmentName>,
+    /// Those among them that a writer must do without (W3): of an epoch whose fence stands and that no seal ends yet.
+    pub fenced: HashSet<SegmentName>,
     /// Snapshots that count and are not forgotten.
     pub snapshots: Vec<SnapshotName>,
     /// Those among them that the latest seal names; the others are committed, but no seal confirms them yet.
     pub sealed: HashSet<SnapshotName>,
+    /// What is wrong with the sequence of epochs; nothing may be written until it is mended.
+    pub damage: Option<String>,
 }
 
 type Marks = BTreeMap<Epoch, BTreeSet<EpochRole>>;
 
 impl Repository {
-    /// Looks at the store and says what counts.
+    /// Looks at the store and says what counts. Damage in the sequence of epochs is reported; a writer must stop at it
+    /// (see [`View::damage`]).
     pub fn load_view(&self, monitor: &dyn Monitor) -> Result<View> {
         for _ in 0..MAX_ROUNDS {
             match self.try_view(monitor) {
@@ -54,7 +59,7 @@ impl Repository {
     fn try_view(&self, monitor: &dyn Monitor) -> Result<Option<View>> {
         // W1
         let marks = self.list_epochs()?;
-        let (mut view, closed) = self.current_epoch(&marks, monitor)?;
+        let mut view = self.current_epoch(&marks, monitor)?;
         // W2
         let seal = self.latest_seal(&marks, monitor)?;
         let sealed_epoch = seal.as_ref().map(|(e, ..)| *e);
@@ -68,8 +73,10 @@ impl Repository {
             return Ok(None);
         }
         let after_seal = |e: Epoch| sealed_epoch.is_none_or(|s| e > s);
-        let fenced = |e: Epoch| closed.contains(&e) && marks_has(&again, e, EpochRole::Fence);
-        view.segments = segments.into_iter().filter(|s| after_seal(s.epoch) && !fenced(s.epoch)).collect();
+        let fenced = |e: Epoch| marks_has(&again, e, EpochRole::Fence);
+        view.segments = segments.into_iter().filter(|s| after_seal(s.epoch)).collect();
+        view.fenced = view.segments.iter().filter(|s| s.epoch < view.epoch && fenced(s.epoch)).copied().collect();
+        view.damage = self.sequence_damage(&marks, view.epoch, sealed_epoch, monitor)?;
         let mut valid: Vec<SnapshotName> =
             snapshots.into_iter().filter(|(e, _)| after_seal(*e)).map(|(epoch, id)| SnapshotName { epoch, id }).collect();
         if let Some((epoch, id, seal)) = seal {
@@ -104,10 +111,9 @@ impl Repository {
         Ok(found)
     }
 
-    /// The smallest epoch without an authentic close, the closed ones that are not done, and what they condemn.
-    fn current_epoch(&self, marks: &Marks, monitor: &dyn Monitor) -> Result<(View, HashSet<Epoch>)> {
+    /// The smallest epoch without an authentic close, and what those before it condemn and is not deleted yet.
+    fn current_epoch(&self, marks: &Marks, monitor: &dyn Monitor) -> Result<View> {
         let mut view = View::default();
-        let mut closed = HashSet::new();
         while marks_has(marks, view.epoch, EpochRole::Close) {
             let is_done = marks_has(marks, view.epoch, EpochRole::Done) && self.mark_is_authentic(view.epoch, EpochRole::Done, monitor)?;
             if !is_done {
@@ -120,11 +126,26 @@ impl Repository {
                         break;
                     }
                 }
-                closed.insert(view.epoch);
             }
             view.epoch += 1;
         }
-        Ok((view, closed))
+        Ok(view)
+    }
+
+    /// A fence, seal or done of an epoch that is still current, or a done without its seal, shows that a close or a seal was
+    /// damaged or removed: a writer would work under the wrong epoch.
+    fn sequence_damage(&self, marks: &Marks, current: Epoch, sealed: Option<Epoch>, monitor: &dyn Monitor) -> Result<Option<String>> {
+        for (epoch, roles) in marks {
+            let too_early = *epoch >= current && roles.contains(&EpochRole::Fence) && self.mark_is_authentic(*epoch, EpochRole::Fence, monitor)?;
+            if too_early {
+                return Ok(Some(format!("{}: there is a fence, but the close is missing or damaged", names::epoch(*epoch, EpochRole::Close))));
+            }
+            let unsealed = sealed < Some(*epoch) && roles.contains(&EpochRole::Done) && self.mark_is_authentic(*epoch, EpochRole::Done, monitor)?;
+            if unsealed {
+                return Ok(Some(format!("{}: the epoch is done, but its seal is missing or damaged", names::epoch(*epoch, EpochRole::Seal))));
+            }
+        }
+        Ok(None)
     }
 
     fn latest_seal(&self, marks: &Marks, monitor: &dyn Monitor) -> Result<Option<(Epoch, ObjectId, epoch::Seal)>> {

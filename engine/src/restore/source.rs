@@ -1,0 +1,107 @@
+//! Where blobs come from: the index, brought up to date once if something is gone; and other copies of what is damaged.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+
+use crate::backend::ErrorKind;
+use crate::error::{Error, Result};
+use crate::id::BlobId;
+use crate::index::Location;
+use crate::monitor::{Monitor, lock};
+use crate::repo::{Reader, load_segment};
+
+/// A reader whose index may be brought up to date on the way: maintenance may move blobs to new packs at any time.
+pub(super) struct Source<'a> {
+    pub reader: &'a Reader,
+    monitor: &'a Arc<dyn Monitor>,
+    reloaded: Mutex<bool>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(reader: &'a Reader, monitor: &'a Arc<dyn Monitor>) -> Self {
+        Self { reader, monitor, reloaded: Mutex::new(false) }
+    }
+
+    /// Brings the index up to date, once per restore: what was missing may be somewhere else by now.
+    ///
+    /// Ordinals of packs that were planned with may become invalid by that, or even stand for other packs. That shows as a
+    /// failure or a wrong hash, and the blob is then looked up again.
+    pub fn reload(&self) -> Result<()> {
+        let mut reloaded = lock(&self.reloaded);
+        if *reloaded {
+            return Ok(());
+        }
+        let repo = self.reader.repo();
+        let view = repo.load_view(&**self.monitor)?;
+        self.reader.index().sync(&view.segments, &|name| load_segment(repo, name))?;
+        *reloaded = true;
+        Ok(())
+    }
+
+    /// Where a blob lies.
+    pub fn locate(&self, id: &BlobId) -> Result<Location> {
+        match self.reader.locate(id) {
+            Err(Error::MissingBlob { .. }) => {
+                self.reload()?;
+                self.reader.locate(id)
+            }
+            result => result,
+        }
+    }
+}
+
+/// Whether something that was looked for is not there.
+pub(super) fn is_missing(error: &Error) -> bool {
+    match error {
+        Error::MissingBlob { .. } => true,
+        Error::Backend(e) => e.kind == ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// Whether other objects may well be readable after this error.
+pub(super) fn is_local(error: &Error) -> bool {
+    match error {
+        Error::MissingBlob { .. } | Error::Damaged { .. } => true,
+        Error::Backend(e) => !matches!(e.kind, ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::NoStore),
+        _ => false,
+    }
+}
+
+/// Finds blobs that could not be read where they were expected.
+pub(super) struct Rescue<'a> {
+    source: &'a Source<'a>,
+    plain: Vec<u8>,
+    /// The frame that was tried last, and whether it could be read.
+    last: Option<((u32, u32), bool)>,
+}
+
+impl<'a> Rescue<'a> {
+    pub fn new(source: &'a Source<'a>) -> Self {
+        Self { source, plain: Vec::new(), last: None }
+    }
+
+    /// The blob from another pack than `bad`; after that, if something was `missing`, from where a newer index says.
+    pub fn blob(&mut self, id: &BlobId, bad: u32, missing: bool) -> Option<&[u8]> {
+        let index = self.source.reader.index();
+        let elsewhere = index.locate(id, &|pack| pack != bad).ok().flatten();
+        let mut found = elsewhere.and_then(|place| self.fetch(id, place));
+        if found.is_none() && missing {
+            self.source.reload().ok()?;
+            found = index.locate(id, &|_| true).ok().flatten().and_then(|place| self.fetch(id, place));
+        }
+        self.plain.get(found?)
+    }
+
+    fn fetch(&mut self, id: &BlobId, place: Location) -> Option<Range<usize>> {
+        let frame = (place.pack, place.frame);
+        if self.last.is_none_or(|(last, _)| last != frame) {
+            let read = self.source.reader.read_frame(place.pack, place.frame, &mut self.plain);
+            self.last = Some((frame, read.is_ok()));
+        }
+        let range = place.offset as usize..(place.offset as usize).checked_add(place.length as usize)?;
+        let readable = self.last.is_some_and(|(_, readable)| readable);
+        let data = self.plain.get(range.clone()).filter(|_| readable)?;
+        self.source.reader.verify(id, data).then_some(range)
+    }
+}
