@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use engine::check::CheckLevel;
+use engine::check::{CheckLevel, Share};
 use engine::codec::Level;
 use engine::entry::Timestamp;
 
@@ -307,14 +307,14 @@ pub struct CheckArgs {
     pub read_data: bool,
     /// Read a part of the packs: N/T or P%
     #[arg(long, value_name = "SUBSET", value_parser = parse::subset)]
-    pub read_data_subset: Option<parse::Subset>,
+    pub read_data_subset: Option<Share>,
 }
 
 impl CheckArgs {
     /// How much to check.
     pub fn level(&self) -> CheckLevel {
-        match (&self.read_data_subset, self.read_data) {
-            (Some(subset), _) => CheckLevel::Subset(subset.share()),
+        match (self.read_data_subset, self.read_data) {
+            (Some(share), _) => CheckLevel::Subset(share),
             (None, true) => CheckLevel::ReadData,
             (None, false) => CheckLevel::Structure,
         }

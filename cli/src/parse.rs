@@ -51,38 +51,18 @@ pub fn compression(text: &str) -> Result<Level, String> {
     }
 }
 
-/// Which part of the packs to read.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Subset {
-    /// One of so many parts, counted from 1.
-    Part(u32, u32),
-    /// A random sample.
-    Percent(f64),
-}
-
-impl Subset {
-    /// In the engine's words.
-    pub fn share(&self) -> Share {
-        match *self {
-            Self::Part(number, of) => Share::Part { number, of },
-            Self::Percent(percent) => Share::Percent(percent),
-        }
-    }
-}
-
-/// A subset: `N/T` or `P%`.
-pub fn subset(text: &str) -> Result<Subset, String> {
-    let refuse = || "use N/T with N from 1 to T, or P% above 0 and up to 100".to_owned();
+/// Which part of the packs to read: `N/T` or `P%`.
+pub fn subset(text: &str) -> Result<Share, String> {
     let found = match text.split_once('/') {
-        Some((n, t)) => n.parse().ok().zip(t.parse().ok()).map(|(n, t)| Subset::Part(n, t)),
-        None => text.strip_suffix('%').and_then(|p| p.parse().ok()).map(Subset::Percent),
+        Some((n, t)) => n.parse().ok().zip(t.parse().ok()).map(|(number, of)| Share::Part { number, of }),
+        None => text.strip_suffix('%').and_then(|p| p.parse().ok()).map(Share::Percent),
     };
     found
-        .filter(|subset| match *subset {
-            Subset::Part(n, t) => (1..=t).contains(&n),
-            Subset::Percent(p) => p > 0.0 && p <= 100.0,
+        .filter(|share| match *share {
+            Share::Part { number, of } => (1..=of).contains(&number),
+            Share::Percent(percent) => percent > 0.0 && percent <= 100.0,
         })
-        .ok_or_else(refuse)
+        .ok_or_else(|| "use N/T with N from 1 to T, or P% above 0 and up to 100".to_owned())
 }
 
 /// A snapshot, and where in it.
@@ -200,8 +180,8 @@ mod tests {
 
     #[test]
     fn subsets() {
-        assert_eq!(subset("1/1"), Ok(Subset::Part(1, 1)));
-        assert_eq!(subset("2.5%"), Ok(Subset::Percent(2.5)));
+        assert_eq!(subset("1/1"), Ok(Share::Part { number: 1, of: 1 }));
+        assert_eq!(subset("2.5%"), Ok(Share::Percent(2.5)));
         for bad in ["0/2", "3/2", "1/0", "0%", "101%", "nan%", "50", "1/x", "-1%"] {
             assert!(subset(bad).is_err(), "{bad}");
         }

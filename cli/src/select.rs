@@ -128,20 +128,27 @@ fn root(path: &Path) -> Result<PathBuf> {
 
 /// How a walk over `roots` spells the paths at which it meets the directory `dir`.
 pub fn spelled_by_walk(roots: &[PathBuf], dir: &Path) -> Vec<PathBuf> {
-    let Ok(dir) = fs::canonicalize(dir) else { return Vec::new() };
+    let dir = real(dir);
     roots.iter().filter_map(|root| Some(root.join(dir.strip_prefix(real_root(root)).ok()?))).collect()
 }
 
 /// A root that is the directory `dir` or lies in it.
 pub fn within<'a>(roots: &'a [PathBuf], dir: &Path) -> Option<&'a PathBuf> {
-    let dir = fs::canonicalize(dir).ok()?;
+    let dir = real(dir);
     roots.iter().find(|root| real_root(root).starts_with(&dir))
+}
+
+/// A path without symlinks; as much of it as exists, for the rest may be made later.
+fn real(path: &Path) -> PathBuf {
+    path.ancestors()
+        .find_map(|above| Some(fs::canonicalize(above).ok()?.join(path.strip_prefix(above).ok()?)))
+        .map_or_else(|| path.to_owned(), |path| path.components().collect())
 }
 
 /// Where a root really is: a walk follows symlinks above a root, but not the root itself.
 fn real_root(root: &Path) -> PathBuf {
-    match (root.parent().map(fs::canonicalize), root.file_name()) {
-        (Some(Ok(parent)), Some(name)) => parent.join(name),
+    match (root.parent(), root.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
         _ => root.to_owned(),
     }
 }
@@ -230,6 +237,18 @@ mod tests {
     fn lists_of_paths() {
         assert_eq!(path_list(b"a\nb c\n\n"), [PathBuf::from("a"), PathBuf::from("b c")]);
         assert_eq!(path_list(b"a\nb\0c\0"), [PathBuf::from("a\nb"), PathBuf::from("c")]);
+    }
+
+    #[test]
+    fn directories_of_our_own_are_found_behind_symlinks_and_before_they_exist() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let top = dir.path();
+        fs::create_dir_all(top.join("real/home")).expect("mkdir");
+        std::os::unix::fs::symlink("real", top.join("alias")).expect("symlink");
+        let roots = [top.join("alias/home"), top.join("real/home/x"), top.join("real/homely")];
+        assert_eq!(spelled_by_walk(&roots, &top.join("real/home/repo")), [top.join("alias/home/repo")]);
+        assert_eq!(within(&roots, &top.join("real/home/x")), Some(&roots[1]));
+        assert_eq!(within(&roots, &top.join("real/hom")), None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! `check`
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use engine::check;
+use engine::check::{self, CheckReport};
 use engine::monitor::Monitor;
 use serde_json::json;
 
@@ -19,36 +19,39 @@ pub fn run(context: &Context, args: &CheckArgs) -> Result<Status> {
     context.ui.stage("checking");
     let report = check::run(&repo, cache.as_deref(), &args.level(), &context.monitor())?;
     let errors = report.errors.max(context.ui.problem_count());
-    let mut out = context.ui.out();
-    if context.ui.json() {
-        out.json(&json!({
-            "message_type": "summary", "command": "check", "errors": errors,
-            "segments": report.segments, "packs": report.packs, "blobs": report.blobs,
-            "snapshots": report.snapshots, "nodes": report.nodes,
-            "packs_read": report.packs_read, "bytes_read": report.bytes_read,
-            "total_duration": started.elapsed().as_secs_f64(),
-        }))?;
-    } else if !context.ui.quiet() {
-        out.line(format_args!(
-            "checked {} snapshots, {} catalog nodes, {} index segments, {} packs, {} blobs in {}",
-            report.snapshots,
-            report.nodes,
-            report.segments,
-            report.packs,
-            report.blobs,
-            human::duration(started.elapsed())
-        ))?;
-        if report.packs_read > 0 {
-            out.line(format_args!("read {} packs, {}", report.packs_read, human::bytes(report.bytes_read)))?;
-        }
-        if errors == 0 {
-            out.line(format_args!("no errors were found"))?;
-        }
-    }
-    out.flush()?;
+    print(context, &report, errors, started.elapsed())?;
     match errors {
         0 => Ok(Status::Complete),
         1 => bail!("the repository is damaged: 1 error was found"),
         n => bail!("the repository is damaged: {n} errors were found"),
     }
+}
+
+fn print(context: &Context, report: &CheckReport, errors: u64, took: Duration) -> Result<()> {
+    let mut out = context.ui.out();
+    let r = report;
+    if context.ui.json() {
+        out.json(&json!({
+            "message_type": "summary", "command": "check", "errors": errors, "keys": r.keys, "segments": r.segments,
+            "packs": r.packs, "blobs": r.blobs, "snapshots": r.snapshots, "nodes": r.nodes, "entries": r.entries,
+            "packs_read": r.packs_read, "bytes_read": r.bytes_read, "unreferenced_packs": r.unreferenced_packs,
+            "unreferenced_bytes": r.unreferenced_bytes, "total_duration": took.as_secs_f64(),
+        }))?;
+    } else if !context.ui.quiet() {
+        let (snapshots, nodes, entries, took) = (r.snapshots, r.nodes, r.entries, human::duration(took));
+        out.line(format_args!("checked {snapshots} snapshots with {entries} entries in {nodes} nodes in {took}"))?;
+        let (segments, packs, blobs, keys) = (r.segments, r.packs, r.blobs, r.keys);
+        out.line(format_args!("{segments} index segments, {packs} packs, {blobs} blobs, {keys} keys"))?;
+        if r.packs_read > 0 {
+            out.line(format_args!("read {} packs, {}", r.packs_read, human::bytes(r.bytes_read)))?;
+        }
+        if r.unreferenced_packs > 0 {
+            let (packs, bytes) = (r.unreferenced_packs, human::bytes(r.unreferenced_bytes));
+            out.line(format_args!("{packs} packs ({bytes}) are in no index: left by interrupted backups, or being written"))?;
+        }
+        if errors == 0 {
+            out.line(format_args!("no errors were found"))?;
+        }
+    }
+    out.flush()
 }
