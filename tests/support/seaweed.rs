@@ -52,6 +52,7 @@ impl Seaweed {
     /// # Panics
     ///
     /// As [`Seaweed::shared`].
+    #[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
     pub fn start() -> Option<Self> {
         let Some(program) = find_program() else {
             let required = std::env::var("DEDUPLICITY_REQUIRE_SERVERS").is_ok_and(|v| v == "1");

@@ -72,6 +72,7 @@ where
             SdkError::ConstructionFailure(_) => Self::new(ErrorKind::Unsupported, chain(&error)),
             SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => {
                 let message = chain(&error);
+                let message = message.trim_start_matches("dispatch failure: ").trim_start_matches("io error: ");
                 // A certificate that is not trusted now will not be trusted in a minute.
                 let distrust = message.contains("certificate");
                 Self::new(if distrust { ErrorKind::Denied } else { ErrorKind::Timeout }, message)
@@ -89,15 +90,15 @@ where
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(inner) = cause {
         if let Some(credentials) = inner.downcast_ref::<CredentialsError>() {
-            let kind = match credentials {
-                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => ErrorKind::Timeout,
-                _ => ErrorKind::Denied,
+            let (kind, text) = match credentials {
+                CredentialsError::CredentialsNotLoaded(_) => (ErrorKind::Denied, "none found".to_owned()),
+                CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
+                    (ErrorKind::Timeout, chain(credentials))
+                }
+                _ => (ErrorKind::Denied, chain(credentials)),
             };
-            let message = format!(
-                "no usable credentials: {}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
-                chain(credentials)
-            );
-            return Some(Failure::new(kind, message));
+            let hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile";
+            return Some(Failure::new(kind, format!("no usable credentials: {text} ({hint})")));
         }
         cause = inner.source();
     }

@@ -48,7 +48,8 @@ mod tests {
     fn runs_from_many_threads_and_ends_quietly() {
         let bridge = Bridge::new().unwrap();
         let sum: u32 = std::thread::scope(|scope| {
-            let runs: Vec<_> = (0..8).map(|n| scope.spawn(|| bridge.run(async move { n }))).collect();
+            let bridge = &bridge;
+            let runs: Vec<_> = (0..8).map(|n| scope.spawn(move || bridge.run(async move { n }))).collect();
             runs.into_iter().map(|r| r.join().unwrap()).sum()
         });
         assert_eq!(sum, 28);

@@ -16,7 +16,7 @@ fn store() -> (tempfile::TempDir, LocalBackend) {
 
 /// A body whose address is a multiple of 4096, plus `shift`.
 fn body_at(shift: usize, length: usize) -> Bytes {
-    let bytes = Bytes::from((0..length + shift + 4096).map(|i| (i % 251) as u8).collect::<Vec<_>>());
+    let bytes = Bytes::from((0..=250_u8).cycle().take(length + shift + 4096).collect::<Vec<_>>());
     let start = bytes.as_ptr().align_offset(4096) + shift;
     bytes.slice(start..start + length)
 }
