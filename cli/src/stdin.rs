@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::entry::{Entry, EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, Xattrs};
+use engine::entry::{EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, Xattrs};
 use engine::error::{Error, Result};
 use engine::path::EntryPath;
 

@@ -1,4 +1,7 @@
-//! Support for tests: real servers, and a proxy that plays a bad network.
+//! Support for tests: the built program in an environment of its own, trees with everything a file can be, real servers, and
+//! a proxy that plays a bad network.
 
+pub mod env;
 pub mod proxy;
 pub mod seaweed;
+pub mod tree;

@@ -1,0 +1,57 @@
+//! The independent reader, written from `docs/format.md` alone, restores what the program wrote.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use deduplicity_tests::env::Env;
+use deduplicity_tests::tree::{assert_same, describe, make_oddities};
+
+/// A Python with the reader's libraries, from `tests/setup.sh`.
+#[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
+fn python() -> Option<PathBuf> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let python = std::env::var_os("DEDUPLICITY_PYTHON").map_or(installed, PathBuf::from);
+    if python.is_file() {
+        return Some(python);
+    }
+    let required = std::env::var("DEDUPLICITY_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
+    assert!(!required, "the Python reader's libraries are not installed; run tests/setup.sh");
+    eprintln!("skipped: the Python reader's libraries are not installed; run tests/setup.sh");
+    None
+}
+
+fn read(python: &Path, env: &Env, arguments: &[&str]) -> String {
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("format/reader.py");
+    let output = Command::new(python)
+        .arg(reader)
+        .arg(env.repository())
+        .args(["--password-file", "password"])
+        .args(arguments)
+        .current_dir(env.path("."))
+        .output()
+        .expect("python starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn the_document_is_enough_to_restore() {
+    let Some(python) = python() else { return };
+    let env = Env::local();
+    let source = env.path("src");
+    make_oddities(&source);
+    std::fs::write(env.path("password"), "secret").expect("write");
+    env.ok(&["init"]);
+    env.ok(&["backup", "src"]);
+    let expected = describe(&source);
+
+    assert!(read(&python, &env, &["snapshots"]).contains(&source.display().to_string()));
+    read(&python, &env, &["restore", "latest", "by-index"]);
+    let below = |target: &str| env.path(target).join(source.strip_prefix("/").expect("absolute"));
+    assert_same(&expected, &describe(&below("by-index")));
+
+    std::fs::remove_dir_all(env.repository().join("index")).expect("remove");
+    read(&python, &env, &["--from-packs", "restore", "latest", "by-packs"]);
+    assert_same(&expected, &describe(&below("by-packs")));
+}
