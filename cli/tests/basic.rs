@@ -15,7 +15,6 @@ struct Env {
 }
 
 /// What a run of the program gave.
-#[must_use]
 struct Run {
     code: i32,
     out: Vec<u8>,
