@@ -18,10 +18,11 @@ Examples:
   deduplicity backup ~ --exclude .cache
   deduplicity restore latest --target /tmp/restored
 
-The password comes from DEDUPLICITY_PASSWORD, DEDUPLICITY_PASSWORD_FILE or DEDUPLICITY_PASSWORD_COMMAND, from
---password-file or --password-command, or else from a prompt.
+The password comes from --password-file or --password-command, from DEDUPLICITY_PASSWORD or
+DEDUPLICITY_PASSWORD_FILE or DEDUPLICITY_PASSWORD_COMMAND, or else from a prompt.
 
-Exit codes: 0 done, 1 failed, 3 done but for single files, 10 no repository, 12 wrong password, 130 interrupted.";
+Exit codes: 0 done, 1 failed, 3 done but for single files, 10 no repository,
+12 wrong password, 130 interrupted.";
 
 /// Deduplicating, encrypting backups to a disk or any S3-compatible store.
 #[derive(Parser, Debug)]
@@ -36,6 +37,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Repository: PATH, s3://BUCKET/PREFIX or s3:https://HOST/BUCKET/PREFIX [env: DEDUPLICITY_REPOSITORY, _FILE]
     #[arg(short, long, global = true, value_name = "REPO", value_hint = ValueHint::AnyPath)]
@@ -140,8 +142,9 @@ pub struct InitArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Patterns are gitignore's: * and ? within a name, ** across names, [a-z], a trailing / for directories only, a leading !
-to take something back. With a leading / a pattern is an absolute path, otherwise it fits at any depth.
+Patterns are gitignore's: * and ? within a name, ** across names, [a-z], a trailing / for
+directories only, a leading ! to take something back. With a leading / a pattern is an absolute
+path, otherwise it fits at any depth. The last pattern that fits decides.
 
 Examples:
   deduplicity backup ~ /etc --tag daily
@@ -216,8 +219,8 @@ pub struct FilterArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-SNAPSHOT is the start of an id, 'latest', or 'latest~N' for the Nth before; --host, --tag and --path say of which
-snapshots. :PATH is the path as it was backed up.
+SNAPSHOT is the start of an id, 'latest', or 'latest~N' for the Nth before; --host, --tag and
+--path say of which snapshots. :PATH is the path as it was backed up.
 
 Examples:
   deduplicity ls latest:/home/ada
@@ -260,7 +263,8 @@ pub enum OverwriteArg {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Without a path, what was backed up appears below DIR under its full path; with one, the contents of PATH appear in DIR.
+Without a path, what was backed up appears below DIR under its full path; with one, the contents
+of PATH appear in DIR.
 
 Examples:
   deduplicity restore latest --target /tmp/restored
@@ -294,7 +298,8 @@ pub struct RestoreArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Without an option, every index segment, snapshot and catalog is read, and all that they refer to must exist.
+Without an option, every index segment, snapshot and catalog is read, and all that they refer to
+must exist.
 
 Examples:
   deduplicity check

@@ -37,10 +37,11 @@ fn print(context: &Context, report: &CheckReport, errors: u64, took: Duration) -
             "unreferenced_bytes": r.unreferenced_bytes, "total_duration": took.as_secs_f64(),
         }))?;
     } else if !context.ui.quiet() {
-        let (snapshots, nodes, entries, took) = (r.snapshots, r.nodes, r.entries, human::duration(took));
-        out.line(format_args!("checked {snapshots} snapshots with {entries} entries in {nodes} nodes in {took}"))?;
-        let (segments, packs, blobs, keys) = (r.segments, r.packs, r.blobs, r.keys);
-        out.line(format_args!("{segments} index segments, {packs} packs, {blobs} blobs, {keys} keys"))?;
+        let count = human::plural;
+        let (snapshots, entries, nodes) = (count(r.snapshots, "snapshot"), r.entries, count(r.nodes, "node"));
+        out.line(format_args!("checked {snapshots} with {entries} entries in {nodes} in {}", human::duration(took)))?;
+        let (segments, packs) = (count(r.segments, "index segment"), count(r.packs, "pack"));
+        out.line(format_args!("{segments}, {packs}, {}, {}", count(r.blobs, "blob"), count(r.keys, "key")))?;
         if r.packs_read > 0 {
             out.line(format_args!("read {} packs, {}", r.packs_read, human::bytes(r.bytes_read)))?;
         }

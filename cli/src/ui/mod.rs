@@ -63,7 +63,8 @@ impl Ui {
             _ if progress::terminal_can_draw() => progress::Show::Bar,
             _ => progress::Show::Lines,
         };
-        Arc::new(Self { style, volume, progress: Progress::start(show), problems: AtomicU64::new(0), cancelled })
+        let progress = Progress::start(show, Arc::clone(&cancelled));
+        Arc::new(Self { style, volume, progress, problems: AtomicU64::new(0), cancelled })
     }
 
     /// Removes the progress bar.

@@ -3,8 +3,8 @@
 //! Counting costs an atomic addition; a thread of its own shows the numbers.
 
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::monitor::Counter;
@@ -50,6 +50,8 @@ pub struct Numbers {
 }
 
 const COUNTERS: usize = 4;
+/// The stage after the user asked to stop.
+const STOPPING: &str = "stopping (press again to stop at once)";
 
 impl Numbers {
     /// How much of the whole is done, 0 to 1, if that is known: of the bytes, else of the packs, else of the entries.
@@ -75,6 +77,10 @@ struct State {
     total: [AtomicU64; COUNTERS],
     /// The stage; none before the first one, when there is nothing to show.
     stage: Mutex<Option<&'static str>>,
+    /// When the first stage began.
+    began: OnceLock<Instant>,
+    /// The user asked to stop.
+    cancelled: Arc<AtomicBool>,
     over: Mutex<bool>,
     wake: Condvar,
 }
@@ -85,10 +91,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl State {
     /// `None` before the first stage.
-    fn numbers(&self, start: Instant) -> Option<Numbers> {
+    fn numbers(&self) -> Option<Numbers> {
         let stage = (*lock(&self.stage))?;
+        let stage = if self.cancelled.load(Ordering::Relaxed) { STOPPING } else { stage };
+        let elapsed = self.began.get().map(Instant::elapsed).unwrap_or_default();
         let load = |counters: &[AtomicU64; COUNTERS]| std::array::from_fn(|i| counters[i].load(Ordering::Relaxed));
-        Some(Numbers { stage, elapsed: start.elapsed(), done: load(&self.done), total: load(&self.total) })
+        Some(Numbers { stage, elapsed, done: load(&self.done), total: load(&self.total) })
     }
 }
 
@@ -99,13 +107,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn start(show: Show) -> Self {
+    pub fn start(show: Show, cancelled: Arc<AtomicBool>) -> Self {
         let bar = (show == Show::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
             bar.set_style(ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar
         });
-        let progress = Self { state: Arc::new(State::default()), bar };
+        let progress = Self { state: Arc::new(State { cancelled, ..State::default() }), bar };
         if show != Show::Nothing {
             let (state, bar) = (Arc::clone(&progress.state), progress.bar.clone());
             // Without a thread there is no progress to see, and that is all.
@@ -123,6 +131,7 @@ impl Progress {
     }
 
     pub fn stage(&self, name: &'static str) {
+        self.state.began.get_or_init(Instant::now);
         *lock(&self.state.stage) = Some(name);
     }
 
@@ -144,7 +153,6 @@ impl Progress {
 }
 
 fn run(state: &State, show: Show, bar: Option<&ProgressBar>) {
-    let start = Instant::now();
     let mut over = lock(&state.over);
     while !*over {
         over = state.wake.wait_timeout(over, show.interval()).unwrap_or_else(PoisonError::into_inner).0;
@@ -152,7 +160,7 @@ fn run(state: &State, show: Show, bar: Option<&ProgressBar>) {
             return;
         }
         // Before the first stage somebody may be typing a password.
-        let Some(numbers) = state.numbers(start) else { continue };
+        let Some(numbers) = state.numbers() else { continue };
         match bar {
             Some(bar) => {
                 bar.set_draw_target(ProgressDrawTarget::stderr());
