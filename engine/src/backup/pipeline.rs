@@ -20,15 +20,16 @@ use crate::monitor::{Monitor, Problem};
 use crate::repo::Reader;
 
 /// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
-const PACK_MEMORY: usize = 104 << 20;
+const PACK_MEMORY: usize = 88 << 20;
 /// Bytes in buffers that are being filled or worked on, for each processor and in all.
-const BATCH_MEMORY: (usize, usize) = (4 * BATCH, 64 << 20);
+const BATCH_MEMORY: (usize, usize) = (3 * BATCH, 64 << 20);
 /// Entries between the source and the catalog.
 const MAX_QUEUED: usize = 16 * 1024;
 /// A unit of small files holds at most this many bytes and files.
 const UNIT_BYTES: u64 = (BATCH - (BATCH >> 3)) as u64;
 const UNIT_FILES: usize = 1024;
-const READERS: usize = 3;
+/// More than processors: on a cold cache they mostly wait for the disk.
+const READERS: usize = 6;
 
 /// Runs the threads of one round around [`Coordinator`].
 pub(super) fn round(
