@@ -28,7 +28,8 @@ use crate::select::Filter;
 use crate::ui::Ui;
 
 /// The content of a `CACHEDIR.TAG`, by which backup programs know a cache (bford.info/cachedir).
-const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n# Index caches of deduplicity; may be deleted at any time.\n";
+const CACHEDIR_TAG: &[u8] =
+    b"Signature: 8a477f597d28d172789f06886806bc55\n# Index caches of deduplicity; may be deleted at any time.\n";
 
 /// The options that every command takes, and what follows from them.
 pub struct Context {

@@ -91,7 +91,7 @@ fn judge(error: &anyhow::Error) -> (u8, Option<String>) {
 
 /// Without line breaks and control characters.
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c == '\n' || c == '\r').map(str::trim).filter(|l| !l.is_empty()).collect();
+    let words: Vec<&str> = text.split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect();
     engine::path::display_bytes(words.join(" ").as_bytes())
 }
 
@@ -111,7 +111,8 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     let mut blocks = text.split("\n\n");
     let message = one_line(blocks.next().unwrap_or_default().trim_start_matches("error: "));
     let tips: Vec<String> = blocks.filter_map(|b| b.trim().strip_prefix("tip: ").map(one_line)).collect();
-    let hint = if tips.is_empty() { "'deduplicity COMMAND --help' tells how to use a command".to_owned() } else { tips.join("; ") };
+    let hint =
+        if tips.is_empty() { "'deduplicity COMMAND --help' tells how to use a command".to_owned() } else { tips.join("; ") };
     ui::report_failure(std::env::args_os().any(|a| a == "--json"), FAILED, &message, Some(&hint));
     FAILED.into()
 }

@@ -22,6 +22,8 @@ impl Patterns {
     /// Patterns given as arguments, then those in files; the last one that fits decides.
     pub fn new(patterns: &[String], files: &[PathBuf]) -> Result<Self> {
         let mut builder = GitignoreBuilder::new("/");
+        // A pattern with a mistake in it would silently leave nothing out.
+        builder.allow_unclosed_class(false);
         for pattern in patterns {
             // In an argument, # is no comment.
             let escaped = if pattern.starts_with('#') { format!("\\{pattern}") } else { pattern.clone() };

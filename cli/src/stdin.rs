@@ -31,7 +31,8 @@ impl StreamOnce {
     pub fn source(&self) -> Result<Box<dyn EntrySource>> {
         let gone = self.input.lock().unwrap_or_else(PoisonError::into_inner).is_none();
         if gone {
-            let why = "the repository's maintenance came in between, and the standard input cannot be read twice: run the backup again";
+            let why =
+                "the repository's maintenance came in between, and the standard input cannot be read twice: run the backup again";
             return Err(Error::Invalid(why.to_owned()));
         }
         let mut parents: Vec<EntryPath> = std::iter::successors(self.path.parent(), EntryPath::parent).collect();
@@ -42,7 +43,8 @@ impl StreamOnce {
     }
 
     fn entry(&self, path: EntryPath, kind: Kind, mode: u32) -> SourceEntry {
-        let owner = Owner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), user: None, group: None };
+        let owner =
+            Owner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), user: None, group: None };
         let meta = Metadata { mode, owner: Arc::new(owner), mtime: self.time, ctime: self.time, links: 1, ..Metadata::default() };
         let lazy = Stream { input: Arc::clone(&self.input), meta: meta.clone() };
         SourceEntry { path, kind, meta, size: 0, lazy: Box::new(lazy) }

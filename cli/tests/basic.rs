@@ -60,10 +60,12 @@ impl Env {
         command
     }
 
+    #[must_use = "check the exit code"]
     fn run(&self, args: &[&str]) -> Run {
         Run::of(&mut self.command(args), b"")
     }
 
+    #[must_use = "check the exit code"]
     fn backup(&self, more: &[&str]) -> Run {
         let src = self.src();
         self.run(&[&["backup", &src, "--host", "box"], more].concat())
@@ -87,6 +89,7 @@ fn collect(dir: &Path, found: &mut Vec<(PathBuf, u64)>) {
 }
 
 impl Run {
+    #[must_use = "check the exit code"]
     fn of(command: &mut Command, input: &[u8]) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let mut stdin = child.stdin.take().expect("piped");
@@ -202,7 +205,10 @@ fn round_trip() {
     env.run(&["cat", &format!("latest:{src}/sub")]).fails(1, "not a regular file");
     env.run(&["restore", "latest", "--target", "out", "--verify"]).ok();
     let restored = env.path("out").join(src.trim_start_matches('/'));
-    assert_eq!(fs::read(restored.join("sub/data.bin")).expect("restored"), fs::read(env.path("src/sub/data.bin")).expect("there"));
+    assert_eq!(
+        fs::read(restored.join("sub/data.bin")).expect("restored"),
+        fs::read(env.path("src/sub/data.bin")).expect("there")
+    );
     env.run(&["restore", &format!("latest:{src}/sub"), "--target", "part", "--exclude", "*.o"]).ok();
     assert!(env.path("part/data.bin").is_file() && !env.path("part/deep/x.o").exists());
     env.run(&["check", "--read-data"]).ok();
@@ -260,7 +266,17 @@ fn excludes() {
     fs::write(env.path("patterns"), "# comment\ndeep/*\n!keep.txt\n").expect("write");
     fs::write(env.path("src/keep.txt"), "x").expect("write");
     let absolute = format!("/{}/hello.txt", env.src().trim_start_matches('/'));
-    env.backup(&["--exclude", "*.txt", "--exclude", &absolute, "--exclude-file", "patterns", "--exclude-if-present", "CACHEDIR.TAG"]).ok();
+    env.backup(&[
+        "--exclude",
+        "*.txt",
+        "--exclude",
+        &absolute,
+        "--exclude-file",
+        "patterns",
+        "--exclude-if-present",
+        "CACHEDIR.TAG",
+    ])
+    .ok();
     let src = env.src();
     let listed = env.run(&["ls", "-R", &format!("latest:{src}")]).ok().text();
     let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix(&src)).collect();
@@ -310,7 +326,7 @@ fn unreadable_and_missing_files_are_problems() {
     if rustix::process::geteuid().is_root() {
         return;
     }
-    fs::set_permissions(env.path("src/hello.txt"), fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(env.path("src/hello.txt"), fs::Permissions::from_mode(0o000)).expect("chmod");
     let run = env.backup(&["--json"]).code(3);
     let problem: Value = serde_json::from_str(run.err.lines().next().expect("a line")).expect("JSON");
     assert_eq!(problem["message_type"], "problem");

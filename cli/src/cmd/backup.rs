@@ -70,7 +70,9 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
     match context.ui.problem_count().max(outcome.problems) {
         0 => Ok(Status::Complete),
         n => {
-            context.ui.warning(&format!("not everything could be backed up as it is: {n} problems"));
+            context
+                .ui
+                .warning(&format!("not everything could be backed up as it is: see above ({})", human::plural(n, "problem")));
             Ok(Status::Incomplete)
         }
     }

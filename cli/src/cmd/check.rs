@@ -22,8 +22,7 @@ pub fn run(context: &Context, args: &CheckArgs) -> Result<Status> {
     print(context, &report, errors, started.elapsed())?;
     match errors {
         0 => Ok(Status::Complete),
-        1 => bail!("the repository is damaged: 1 error was found"),
-        n => bail!("the repository is damaged: {n} errors were found"),
+        n => bail!("the repository is damaged: see above ({})", human::plural(n, "error")),
     }
 }
 

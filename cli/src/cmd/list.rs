@@ -33,7 +33,7 @@ pub fn snapshots(context: &Context, args: &FilterArgs) -> Result<Status> {
     } else {
         let rows: Vec<Vec<String>> = all.iter().map(row).collect();
         out.bytes(human::table(&["ID", "Time", "Host", "Tags", "Paths", " Size"], &rows).as_bytes())?;
-        out.line(format_args!("{} snapshots", all.len()))?;
+        out.line(format_args!("{}", human::plural(all.len() as u64, "snapshot")))?;
     }
     out.flush()?;
     Ok(context.status())

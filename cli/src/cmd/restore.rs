@@ -41,7 +41,9 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Status> {
     match context.ui.problem_count().max(outcome.problems) {
         0 => Ok(Status::Complete),
         n => {
-            context.ui.warning(&format!("not everything could be restored as it was: {n} problems"));
+            context
+                .ui
+                .warning(&format!("not everything could be restored as it was: see above ({})", human::plural(n, "problem")));
             Ok(Status::Incomplete)
         }
     }

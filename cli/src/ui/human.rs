@@ -46,6 +46,11 @@ pub fn ratio(of: u64, to: u64) -> String {
     }
 }
 
+/// A count with a noun that takes an s.
+pub fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 pub fn problem(problem: &Problem) -> String {
     format!("{}: {}", problem.subject, problem.message)
 }
