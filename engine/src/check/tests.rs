@@ -75,8 +75,8 @@ fn every_flip_is_noticed() {
     sample.seal();
     for key in sample.objects("") {
         let good = sample.bytes(&key);
-        let ends = (0..110).chain(good.len().saturating_sub(110)..good.len());
-        for byte in ends.chain((0..good.len()).step_by(good.len() / 60 + 1)).filter(|byte| *byte < good.len()) {
+        let ends = (0..110).chain(good.len().saturating_sub(80)..good.len());
+        for byte in ends.chain((0..good.len()).step_by(good.len() / 20 + 1)).filter(|byte| *byte < good.len()) {
             let mut bad = good.clone();
             bad[byte] ^= 1 << (byte % 8);
             sample.expect_found(&key, Some(bad), CheckLevel::ReadData, &format!("byte {byte}"));
@@ -291,7 +291,7 @@ fn speed() {
     let repo = Arc::new(Repository::create(Arc::clone(&store) as _, b"secret", &InitOptions::default()).unwrap());
     let sample = Sample { store, repo, tree: tempfile::tempdir().unwrap() };
     let words: Vec<Vec<u8>> = (0..4096).map(|i| crate::id::to_hex(&noise(3, i)).into_bytes()).collect();
-    for i in 0..2048_u64 {
+    for i in 0..512_u64 {
         let picks = noise(1 << 18, i);
         let text: Vec<u8> = picks.chunks_exact(2).flat_map(|c| words[usize::from(u16::from_le_bytes([c[0], c[1]])) % 4096].clone()).collect();
         fs::write(sample.tree.path().join(format!("f{i}")), &text[..512 << 10]).unwrap();
