@@ -3,7 +3,9 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::entry::{EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, UNKNOWN_SIZE, Xattrs};
+use engine::entry::{
+    EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, UNKNOWN_SIZE, Xattrs,
+};
 use engine::error::{Error, Result};
 use engine::path::EntryPath;
 

@@ -41,7 +41,8 @@ pub(super) fn round(
 ) -> Result<Round> {
     let budget = Budget::new(PACK_MEMORY);
     let (upload_tx, upload_rx) = unbounded();
-    let store = Store::new(Arc::clone(reader), Arc::clone(monitor), options.level, options.dry_run, Arc::clone(&budget), upload_tx)?;
+    let store =
+        Store::new(Arc::clone(reader), Arc::clone(monitor), options.level, options.dry_run, Arc::clone(&budget), upload_tx)?;
     let store = Arc::new(store);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| Error::Invalid(e.to_string()))?;
@@ -109,8 +110,10 @@ impl Processor {
         match put {
             Ok(ids) => {
                 let lengths = batch.pieces.iter().map(|p| u32::try_from(p.len()).unwrap_or(u32::MAX));
-                let blobs = batch.slots.into_iter().zip(ids).zip(lengths).map(|((slot, id), length)| (slot, id, length)).collect();
-                let result = BatchResult { unit: batch.unit, sequence: batch.sequence, last: batch.last, blobs, ends: batch.ends };
+                let blobs =
+                    batch.slots.into_iter().zip(ids).zip(lengths).map(|((slot, id), length)| (slot, id, length)).collect();
+                let result =
+                    BatchResult { unit: batch.unit, sequence: batch.sequence, last: batch.last, blobs, ends: batch.ends };
                 // Nobody listens any more after a failure.
                 drop(self.results.send(result));
             }
@@ -367,7 +370,8 @@ impl<'a> Coordinator<'a> {
     }
 
     fn again(&self, root: Option<crate::id::BlobId>) -> Round {
-        let parent = ParentView { reader: Arc::clone(&self.store.reader), id: self.parent_id(), root, started: self.session.started };
+        let parent =
+            ParentView { reader: Arc::clone(&self.store.reader), id: self.parent_id(), root, started: self.session.started };
         Round::Again { parent: Some(parent), lost: Vec::new() }
     }
 
@@ -397,7 +401,8 @@ impl<'a> Coordinator<'a> {
         }
         let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
         let figures = &self.store.figures;
-        (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) = (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
+        (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) =
+            (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
         (outcome.totals, outcome.problems) = (self.queue.totals, self.queue.problems);
         outcome.head = self.store.reader.view().head;
         Ok(Round::Done(Box::new(outcome)))

@@ -63,7 +63,12 @@ fn jobs(packs: &Packs, level: &CheckLevel) -> Vec<Job> {
     match level {
         CheckLevel::Structure => jobs.clear(),
         CheckLevel::ReadData => {
-            jobs.extend(packs.unreferenced.iter().map(|(epoch, id, size)| Job { epoch: *epoch, id: *id, size: *size, expected: None }));
+            jobs.extend(packs.unreferenced.iter().map(|(epoch, id, size)| Job {
+                epoch: *epoch,
+                id: *id,
+                size: *size,
+                expected: None,
+            }));
         }
         CheckLevel::Subset(Share::Part { number, of }) => {
             jobs.retain(|job| {

@@ -134,7 +134,11 @@ pub(super) fn timestamp(d: &mut Decoder<'_>) -> cbor::Result<Timestamp> {
 
 /// Refuses impossible nanoseconds.
 pub(super) fn checked_timestamp(seconds: i64, nanos: u32) -> cbor::Result<Timestamp> {
-    if nanos < 1_000_000_000 { Ok(Timestamp { seconds, nanos }) } else { Err(cbor::CborError::Invalid("nanoseconds out of range")) }
+    if nanos < 1_000_000_000 {
+        Ok(Timestamp { seconds, nanos })
+    } else {
+        Err(cbor::CborError::Invalid("nanoseconds out of range"))
+    }
 }
 
 #[cfg(test)]

@@ -176,13 +176,7 @@ impl Index {
         Ok(None)
     }
 
-    fn search(
-        &self,
-        view: &View,
-        run: &Run,
-        id: &BlobId,
-        usable: &dyn Fn(u32) -> bool,
-    ) -> Result<Option<Location>, Fault> {
+    fn search(&self, view: &View, run: &Run, id: &BlobId, usable: &dyn Fn(u32) -> bool) -> Result<Option<Location>, Fault> {
         for page in run.pages_of(prefix(&id.0)) {
             let place = run.place.wrapping_add(page);
             let load = || run.fetch(&view.pages, &self.repo, page);

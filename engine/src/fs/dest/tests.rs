@@ -19,12 +19,8 @@ fn path(text: &str) -> EntryPath {
 }
 
 fn meta(mode: u32) -> Metadata {
-    let owner = Owner {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        user: None,
-        group: None,
-    };
+    let owner =
+        Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), user: None, group: None };
     let mtime = Timestamp { seconds: 1_234_567, nanos: 89 };
     Metadata { mode, owner: Arc::new(owner), mtime, ..Metadata::default() }
 }
