@@ -193,10 +193,9 @@ impl<'a> Coordinator<'a> {
                 self.send_pending()?;
                 self.wait_for_result()?;
             }
-            if self.session.partial_is_due(self.stored_bytes()) && !self.options.dry_run {
-                if let Some(again) = self.commit_partial()? {
-                    return Ok(again);
-                }
+            let partial_is_due = !self.options.dry_run && self.session.partial_is_due(self.stored_bytes());
+            if partial_is_due && let Some(again) = self.commit_partial()? {
+                return Ok(again);
             }
         }
         self.drain_all()?;
@@ -219,8 +218,8 @@ impl<'a> Coordinator<'a> {
     fn admit(&mut self, source: SourceEntry) -> Result<()> {
         let compared = match &mut self.parent {
             Some(parent) => match parent.compare(&source, self.store) {
-                Err(Error::Damaged { object, detail }) => self.without_parent(&object, detail),
-                Err(e @ Error::MissingBlob { .. }) => self.without_parent("parent snapshot", e.to_string()),
+                Err(Error::Damaged { object, detail }) => self.without_parent(&object, &detail),
+                Err(e @ Error::MissingBlob { .. }) => self.without_parent("parent snapshot", &e.to_string()),
                 other => other?,
             },
             None => Compared::New,
@@ -235,7 +234,7 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn without_parent(&mut self, subject: &str, detail: String) -> Compared {
+    fn without_parent(&mut self, subject: &str, detail: &str) -> Compared {
         self.parent = None;
         self.monitor.problem(Problem { subject: subject.to_owned(), message: format!("{detail}; reading all files") });
         Compared::Changed

@@ -39,7 +39,6 @@ pub struct Config {
 
 impl Config {
     /// The object's bytes.
-    #[must_use]
     ///
     /// # Errors
     /// A config with an unknown chunker cannot be written.

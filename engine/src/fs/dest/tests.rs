@@ -49,6 +49,7 @@ fn write(dest: &Destination, at: &str, data: &[u8], meta: &Metadata) -> Result<W
     dest.finish_file(file, data.len() as u64, meta, &Vec::new())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "shorter calls")]
 fn is_conflict<T>(result: Result<T, DestError>) -> bool {
     matches!(result, Err(DestError::Conflict { .. }))
 }
