@@ -3,12 +3,11 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::entry::{EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, Xattrs};
+use engine::entry::{
+    EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, UNKNOWN_SIZE, Xattrs,
+};
 use engine::error::{Error, Result};
 use engine::path::EntryPath;
-
-/// The size that a stream has as long as it is not known.
-const UNKNOWN_SIZE: u64 = u64::MAX;
 
 /// What a stream is read from; tests have no standard input to fill.
 type Input = Box<dyn Read + Send>;

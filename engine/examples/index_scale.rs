@@ -7,9 +7,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use engine::format::pack::{
-    BlobEntry, BlobKind, Compression, Directory, FrameEntry, PackRecord, SegmentName,
-};
+use engine::format::pack::{BlobEntry, BlobKind, Compression, Directory, FrameEntry, PackRecord, SegmentName};
 use engine::id::{BlobId, ObjectId, RepoId};
 use engine::index::Index;
 

@@ -121,7 +121,13 @@ mod tests {
         shifted.insert(1_000_000, 7);
         let ends = |data: &[u8]| {
             let mut at = 0;
-            cuts(&chunker, data).into_iter().map(|n| { at += n; data.len() - at }).collect::<Vec<_>>()
+            cuts(&chunker, data)
+                .into_iter()
+                .map(|n| {
+                    at += n;
+                    data.len() - at
+                })
+                .collect::<Vec<_>>()
         };
         let (before, after) = (ends(&data), ends(&shifted));
         let kept = after.iter().filter(|e| before.contains(e) || **e > 1_000_000).count();

@@ -132,6 +132,9 @@ impl Entry {
     }
 }
 
+/// Size of a file that is a stream: nobody knows before its end.
+pub const UNKNOWN_SIZE: u64 = u64::MAX;
+
 /// What a source knows about an entry before its content is read.
 pub struct SourceEntry {
     /// Where it is in the tree.
@@ -160,7 +163,7 @@ pub trait OpenFile: Send {
     /// Extended attributes.
     fn xattrs(&self) -> std::io::Result<Xattrs>;
 
-    /// Size and metadata as they are now (of the open file).
+    /// Size and metadata as they are now (of the open file). The size of a stream is [`UNKNOWN_SIZE`] until its end is read.
     fn stat(&self) -> std::io::Result<(Metadata, u64)>;
 
     /// Holes in order, within `size`; to be asked before the first read. From then on, [`OpenFile::read`] passes them over.

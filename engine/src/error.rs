@@ -77,6 +77,7 @@ pub enum Error {
 
 impl Error {
     /// An object that cannot be believed.
+    #[allow(clippy::needless_pass_by_value, reason = "callers pass values and references alike")]
     pub fn damaged(object: impl ToString, detail: impl ToString) -> Self {
         Self::Damaged { object: object.to_string(), detail: detail.to_string() }
     }

@@ -37,7 +37,7 @@ pub fn list(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<Vec
     let keep: Vec<bool> = all.iter().map(|r| !superseded(r)).collect();
     let mut keep = keep.into_iter();
     all.retain(|_| keep.next().unwrap_or(true));
-    all.sort_by(|a, b| (a.snapshot.time, a.name.id).cmp(&(b.snapshot.time, b.name.id)));
+    all.sort_by_key(|r| (r.snapshot.time, r.name.id));
     Ok(all)
 }
 

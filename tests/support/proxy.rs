@@ -214,7 +214,10 @@ impl Shared {
         if let Some(Harm::Status(status, code)) = harm {
             let body = if method == "HEAD" { String::new() } else { error_body(code) };
             let length = body.len();
-            write!(client, "HTTP/1.1 {status} Harmed\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{body}")?;
+            write!(
+                client,
+                "HTTP/1.1 {status} Harmed\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{body}"
+            )?;
             return Ok(true);
         }
         if let Some(Harm::FlipRequest(at)) = harm {

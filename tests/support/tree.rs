@@ -201,7 +201,9 @@ fn make_attributes(root: &Path) {
     if is_root() {
         // POSIX ACL, version 2: owner rwx, user 1234 r--, group r-x, mask r-x, other r--.
         let mut acl = vec![2, 0, 0, 0];
-        for (tag, perm, id) in [(1_u16, 7_u16, u32::MAX), (2, 4, 1234), (4, 5, u32::MAX), (0x10, 5, u32::MAX), (0x20, 4, u32::MAX)] {
+        for (tag, perm, id) in
+            [(1_u16, 7_u16, u32::MAX), (2, 4, 1234), (4, 5, u32::MAX), (0x10, 5, u32::MAX), (0x20, 4, u32::MAX)]
+        {
             acl.extend_from_slice(&tag.to_le_bytes());
             acl.extend_from_slice(&perm.to_le_bytes());
             acl.extend_from_slice(&id.to_le_bytes());

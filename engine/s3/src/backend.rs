@@ -49,12 +49,8 @@ impl S3Backend {
     ///
     /// `Other` if there are no threads to be had, `Unsupported` if there are no root certificates.
     pub fn open(options: S3Options) -> Result<Self, BackendError> {
-        let named = |kind, message| BackendError {
-            kind,
-            location: format!("s3://{}", options.bucket),
-            key: String::new(),
-            message,
-        };
+        let named =
+            |kind, message| BackendError { kind, location: format!("s3://{}", options.bucket), key: String::new(), message };
         let bridge = Bridge::new().map_err(|e| named(ErrorKind::Other, format!("cannot start threads: {e}")))?;
         let connected = bridge.run(connect(&options));
         let Connection { client, endpoint } = connected.map_err(|message| named(ErrorKind::Unsupported, message))?;
@@ -136,8 +132,7 @@ impl S3Backend {
         let mut request = request.customize();
         if self.few_checksums.load(Ordering::Relaxed) {
             let fewer = aws_sdk_s3::config::Config::builder();
-            request = request
-                .config_override(fewer.request_checksum_calculation(RequestChecksumCalculation::WhenRequired));
+            request = request.config_override(fewer.request_checksum_calculation(RequestChecksumCalculation::WhenRequired));
         }
         self.call(limit, request.send()).map(drop)
     }
@@ -248,8 +243,7 @@ impl S3Backend {
         token: Option<String>,
         each: &mut dyn FnMut(ObjectMeta),
     ) -> Result<Option<String>, Failure> {
-        let request =
-            self.client.list_objects_v2().bucket(&self.options.bucket).prefix(prefix).set_continuation_token(token);
+        let request = self.client.list_objects_v2().bucket(&self.options.bucket).prefix(prefix).set_continuation_token(token);
         let page = self.call(self.options.attempt_timeout, request.send())?;
         for object in page.contents() {
             let name = object.key().filter(|name| name.starts_with(prefix));

@@ -111,8 +111,13 @@ fn kind_of(status: u16, code: &str) -> ErrorKind {
         "NoSuchBucket" => return ErrorKind::NoStore,
         "NoSuchKey" => return ErrorKind::NotFound,
         "PreconditionFailed" => return ErrorKind::AlreadyExists,
-        "SlowDown" | "ServiceUnavailable" | "TooManyRequests" | "ConditionalRequestConflict" | "OperationAborted"
-        | "ThrottlingException" | "RequestLimitExceeded" => return ErrorKind::Throttled,
+        "SlowDown"
+        | "ServiceUnavailable"
+        | "TooManyRequests"
+        | "ConditionalRequestConflict"
+        | "OperationAborted"
+        | "ThrottlingException"
+        | "RequestLimitExceeded" => return ErrorKind::Throttled,
         "RequestTimeout" | "IncompleteBody" => return ErrorKind::Timeout,
         "BadDigest" | "XAmzContentSHA256Mismatch" | "InvalidRange" => return ErrorKind::Corrupt,
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => return ErrorKind::Denied,

@@ -125,9 +125,25 @@ mod tests {
     #[test]
     fn refuses_what_names_no_bucket() {
         for url in [
-            "", "s3", "s3:", "s3:bucket", "s3://", "s3:///x", "S3://b", "http://h/b", "s3:http://", "s3:http://h",
-            "s3:http://h/", "s3:http:///b", "s3:ftp://h/b", "s3:http://user:pw@h/b", "s3://b/a//b", "s3://b/../c",
-            "s3://b ucket", "s3://b/a\nb", "s3://b?x=1",
+            "",
+            "s3",
+            "s3:",
+            "s3:bucket",
+            "s3://",
+            "s3:///x",
+            "S3://b",
+            "http://h/b",
+            "s3:http://",
+            "s3:http://h",
+            "s3:http://h/",
+            "s3:http:///b",
+            "s3:ftp://h/b",
+            "s3:http://user:pw@h/b",
+            "s3://b/a//b",
+            "s3://b/../c",
+            "s3://b ucket",
+            "s3://b/a\nb",
+            "s3://b?x=1",
         ] {
             assert!(S3Options::from_url(url).is_err(), "{url:?}");
         }

@@ -160,12 +160,7 @@ impl FaultBackend {
     }
 
     /// A call without bytes.
-    fn call<T>(
-        &self,
-        method: Method,
-        key: &str,
-        call: impl FnOnce() -> Result<T, BackendError>,
-    ) -> Result<T, BackendError> {
+    fn call<T>(&self, method: Method, key: &str, call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
         match self.begin(method, key) {
             Some(Fault::Error(kind)) => self.fail(kind, key),
             Some(Fault::LostReply(kind)) => call().and_then(|_| self.fail(kind, key)),

@@ -76,9 +76,7 @@ impl LocalBackend {
     fn missing(&self, key: &str) -> BackendError {
         match fs::metadata(&self.root) {
             Ok(_) => self.error(ErrorKind::NotFound, key, "no such object"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.error(ErrorKind::NoStore, "", "no such directory")
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.error(ErrorKind::NoStore, "", "no such directory"),
             Err(error) => self.io_error("", "look at the directory", &error),
         }
     }

@@ -156,7 +156,11 @@ impl Backend for Retry {
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
         self.repeat(|again| match self.inner.create(key, body.clone()) {
             Err(error) if error.kind == ErrorKind::AlreadyExists && again => {
-                if self.holds(key, &body)? { Ok(()) } else { Err(error) }
+                if self.holds(key, &body)? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
             }
             outcome => outcome,
         })
@@ -205,7 +209,12 @@ mod tests {
     use super::*;
 
     fn quick() -> RetryPolicy {
-        RetryPolicy { first_wait: Duration::from_millis(1), longest_wait: Duration::from_millis(4), attempts: 20, ..RetryPolicy::default() }
+        RetryPolicy {
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(4),
+            attempts: 20,
+            ..RetryPolicy::default()
+        }
     }
 
     fn faulty() -> (Arc<FaultBackend>, Retry, ObjectKey) {

@@ -138,9 +138,8 @@ fn create_race(store: &dyn Backend) {
         let name = format!("race/{round}");
         let outcomes: Vec<(u64, Option<ErrorKind>)> = std::thread::scope(|scope| {
             let name = &name;
-            let writers: Vec<_> = (0..8)
-                .map(|n| scope.spawn(move || (n, kind(store.create(&key(name), pattern(50_000, n))))))
-                .collect();
+            let writers: Vec<_> =
+                (0..8).map(|n| scope.spawn(move || (n, kind(store.create(&key(name), pattern(50_000, n)))))).collect();
             writers.into_iter().map(|w| w.join().expect("writer")).collect()
         });
         let winners: Vec<u64> = outcomes.iter().filter(|(_, e)| e.is_none()).map(|(n, _)| *n).collect();

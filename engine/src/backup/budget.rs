@@ -81,14 +81,20 @@ mod tests {
         let budget = Budget::new(10);
         let mut all = budget.acquire(10).expect("open");
         let part = all.split(4);
-        let waiter = { let b = Arc::clone(&budget); std::thread::spawn(move || b.acquire(6).is_some()) };
+        let waiter = {
+            let b = Arc::clone(&budget);
+            std::thread::spawn(move || b.acquire(6).is_some())
+        };
         drop(all);
         assert!(waiter.join().expect("no panic"));
         let mut rest = budget.acquire(2).expect("open");
         rest.join(part);
         drop(rest);
         let full = budget.acquire(10).expect("all came back");
-        let waiter = { let b = Arc::clone(&budget); std::thread::spawn(move || b.acquire(1).is_none()) };
+        let waiter = {
+            let b = Arc::clone(&budget);
+            std::thread::spawn(move || b.acquire(1).is_none())
+        };
         budget.close();
         assert!(waiter.join().expect("no panic"));
         drop(full);

@@ -97,7 +97,10 @@ struct ParentView {
 enum Round {
     Done(Box<BackupOutcome>),
     /// Maintenance moved on, or a pack has disappeared: again, comparing with what this round has made.
-    Again { parent: Option<ParentView>, lost: Vec<(Epoch, ObjectId)> },
+    Again {
+        parent: Option<ParentView>,
+        lost: Vec<(Epoch, ObjectId)>,
+    },
 }
 
 /// Backs up. `source` is called once, and again whenever maintenance has closed the epoch under which the backup was

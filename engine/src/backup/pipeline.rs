@@ -20,15 +20,16 @@ use crate::monitor::{Monitor, Problem};
 use crate::repo::Reader;
 
 /// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
-const PACK_MEMORY: usize = 104 << 20;
+const PACK_MEMORY: usize = 88 << 20;
 /// Bytes in buffers that are being filled or worked on, for each processor and in all.
-const BATCH_MEMORY: (usize, usize) = (4 * BATCH, 64 << 20);
+const BATCH_MEMORY: (usize, usize) = (3 * BATCH, 64 << 20);
 /// Entries between the source and the catalog.
 const MAX_QUEUED: usize = 16 * 1024;
 /// A unit of small files holds at most this many bytes and files.
 const UNIT_BYTES: u64 = (BATCH - (BATCH >> 3)) as u64;
 const UNIT_FILES: usize = 1024;
-const READERS: usize = 3;
+/// More than processors: on a cold cache they mostly wait for the disk.
+const READERS: usize = 6;
 
 /// Runs the threads of one round around [`Coordinator`].
 pub(super) fn round(
@@ -40,7 +41,8 @@ pub(super) fn round(
 ) -> Result<Round> {
     let budget = Budget::new(PACK_MEMORY);
     let (upload_tx, upload_rx) = unbounded();
-    let store = Store::new(Arc::clone(reader), Arc::clone(monitor), options.level, options.dry_run, Arc::clone(&budget), upload_tx)?;
+    let store =
+        Store::new(Arc::clone(reader), Arc::clone(monitor), options.level, options.dry_run, Arc::clone(&budget), upload_tx)?;
     let store = Arc::new(store);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| Error::Invalid(e.to_string()))?;
@@ -108,8 +110,10 @@ impl Processor {
         match put {
             Ok(ids) => {
                 let lengths = batch.pieces.iter().map(|p| u32::try_from(p.len()).unwrap_or(u32::MAX));
-                let blobs = batch.slots.into_iter().zip(ids).zip(lengths).map(|((slot, id), length)| (slot, id, length)).collect();
-                let result = BatchResult { unit: batch.unit, sequence: batch.sequence, last: batch.last, blobs, ends: batch.ends };
+                let blobs =
+                    batch.slots.into_iter().zip(ids).zip(lengths).map(|((slot, id), length)| (slot, id, length)).collect();
+                let result =
+                    BatchResult { unit: batch.unit, sequence: batch.sequence, last: batch.last, blobs, ends: batch.ends };
                 // Nobody listens any more after a failure.
                 drop(self.results.send(result));
             }
@@ -189,10 +193,9 @@ impl<'a> Coordinator<'a> {
                 self.send_pending()?;
                 self.wait_for_result()?;
             }
-            if self.session.partial_is_due(self.stored_bytes()) && !self.options.dry_run {
-                if let Some(again) = self.commit_partial()? {
-                    return Ok(again);
-                }
+            let partial_is_due = !self.options.dry_run && self.session.partial_is_due(self.stored_bytes());
+            if partial_is_due && let Some(again) = self.commit_partial()? {
+                return Ok(again);
             }
         }
         self.drain_all()?;
@@ -215,8 +218,8 @@ impl<'a> Coordinator<'a> {
     fn admit(&mut self, source: SourceEntry) -> Result<()> {
         let compared = match &mut self.parent {
             Some(parent) => match parent.compare(&source, self.store) {
-                Err(Error::Damaged { object, detail }) => self.without_parent(&object, detail),
-                Err(e @ Error::MissingBlob { .. }) => self.without_parent("parent snapshot", e.to_string()),
+                Err(Error::Damaged { object, detail }) => self.without_parent(&object, &detail),
+                Err(e @ Error::MissingBlob { .. }) => self.without_parent("parent snapshot", &e.to_string()),
                 other => other?,
             },
             None => Compared::New,
@@ -231,7 +234,7 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn without_parent(&mut self, subject: &str, detail: String) -> Compared {
+    fn without_parent(&mut self, subject: &str, detail: &str) -> Compared {
         self.parent = None;
         self.monitor.problem(Problem { subject: subject.to_owned(), message: format!("{detail}; reading all files") });
         Compared::Changed
@@ -366,7 +369,8 @@ impl<'a> Coordinator<'a> {
     }
 
     fn again(&self, root: Option<crate::id::BlobId>) -> Round {
-        let parent = ParentView { reader: Arc::clone(&self.store.reader), id: self.parent_id(), root, started: self.session.started };
+        let parent =
+            ParentView { reader: Arc::clone(&self.store.reader), id: self.parent_id(), root, started: self.session.started };
         Round::Again { parent: Some(parent), lost: Vec::new() }
     }
 
@@ -396,7 +400,8 @@ impl<'a> Coordinator<'a> {
         }
         let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
         let figures = &self.store.figures;
-        (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) = (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
+        (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) =
+            (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
         (outcome.totals, outcome.problems) = (self.queue.totals, self.queue.problems);
         outcome.head = self.store.reader.view().head;
         Ok(Round::Done(Box::new(outcome)))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::budget::{Budget, Permit};
 use crate::chunker::Chunker;
-use crate::entry::{Hole, LazyEntry, Metadata, OpenFile, Xattrs};
+use crate::entry::{Hole, LazyEntry, Metadata, OpenFile, UNKNOWN_SIZE, Xattrs};
 use crate::format::node::MAX_HOLES;
 use crate::monitor::lock;
 
@@ -161,6 +161,7 @@ impl Cutter<'_> {
             Err(stopped) => return Ok(Err(stopped)),
         };
         let (after, size_after) = open.stat()?;
+        let size = if size == UNKNOWN_SIZE { data } else { size };
         let total = data + holes.iter().map(|h| h.length).sum::<u64>();
         let changed = total != size || size_after != size || after.mtime != meta.mtime || after.ctime != meta.ctime;
         // A file that shrank below its last hole has no hole there any more.

@@ -246,7 +246,8 @@ impl Store {
             static SCRATCH: std::cell::RefCell<(Vec<u8>, Vec<u8>)> = const { std::cell::RefCell::new((Vec::new(), Vec::new())) };
         }
         SCRATCH.with_borrow_mut(|(packed, scratch)| {
-            let compression = codec::compress(plain, self.level, packed, scratch).map_err(|e| Error::damaged("a new frame", e))?;
+            let compression =
+                codec::compress(plain, self.level, packed, scratch).map_err(|e| Error::damaged("a new frame", e))?;
             let stored = if compression == Compression::None { plain } else { packed };
             self.figures.stored.fetch_add(stored.len() as u64, Ordering::Relaxed);
             let raw = u32::try_from(plain.len()).map_err(|_| Error::Invalid("a frame is too large".into()))?;
@@ -353,7 +354,8 @@ impl Store {
         }
         let repo = self.reader.repo();
         repo.backend().barrier()?;
-        let bytes = segment::seal(&repo.keys().index, repo.id(), self.epoch(), &packs).map_err(|e| Error::damaged("a new index segment", e))?;
+        let bytes = segment::seal(&repo.keys().index, repo.id(), self.epoch(), &packs)
+            .map_err(|e| Error::damaged("a new index segment", e))?;
         let name = SegmentName { epoch: self.epoch(), id: ObjectId::of(&bytes) };
         repo.backend().create(&names::segment(&name), bytes.into())?;
         self.reader.index().add(name, &packs)?;

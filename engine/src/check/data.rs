@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use super::structure::{Fingerprint, Packs, fingerprint};
 use super::{Check, CheckLevel, CheckReport, Share};
 use crate::crypto::Key;
+use crate::crypto::frames::PackCipher;
 use crate::error::Result;
 use crate::format::pack::{Directory, parse_header};
 use crate::id::{Epoch, ObjectId};
@@ -62,7 +63,12 @@ fn jobs(packs: &Packs, level: &CheckLevel) -> Vec<Job> {
     match level {
         CheckLevel::Structure => jobs.clear(),
         CheckLevel::ReadData => {
-            jobs.extend(packs.unreferenced.iter().map(|(epoch, id, size)| Job { epoch: *epoch, id: *id, size: *size, expected: None }));
+            jobs.extend(packs.unreferenced.iter().map(|(epoch, id, size)| Job {
+                epoch: *epoch,
+                id: *id,
+                size: *size,
+                expected: None,
+            }));
         }
         CheckLevel::Subset(Share::Part { number, of }) => {
             jobs.retain(|job| {
@@ -160,7 +166,7 @@ fn inspect(check: &Check<'_>, job: &Job, bytes: &mut [u8], plain: &mut Vec<u8>) 
 /// Opens a frame and checks its blobs, the range of them in the directory; else says how many are bad, and why.
 fn open(
     check: &Check<'_>,
-    cipher: &crate::crypto::frames::PackCipher,
+    cipher: &PackCipher,
     directory: &Directory,
     (number, range): (usize, std::ops::Range<usize>),
     bytes: &mut [u8],

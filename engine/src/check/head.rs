@@ -10,8 +10,8 @@ use crate::format::slot::{self, SLOT_LEN};
 use crate::format::{ObjectKind, epoch};
 use crate::id::{Epoch, ObjectId};
 use crate::monitor::Collector;
-use crate::repo::names::{self, EpochRole};
 use crate::repo::View;
+use crate::repo::names::{self, EpochRole};
 
 /// Checks all of it but the view.
 pub(super) fn check(check: &Check<'_>, report: &mut CheckReport) -> Result<()> {

@@ -104,7 +104,12 @@ impl CheckLevel {
 ///
 /// [`Error::Interrupted`] if the monitor says so; [`Error::Invalid`] for an impossible share; whatever keeps the check from
 /// going on, such as a store that cannot be reached. Damage is no error but a finding: see [`CheckReport::errors`].
-pub fn run(repo: &Arc<Repository>, cache_dir: Option<&Path>, level: &CheckLevel, monitor: &Arc<dyn Monitor>) -> Result<CheckReport> {
+pub fn run(
+    repo: &Arc<Repository>,
+    cache_dir: Option<&Path>,
+    level: &CheckLevel,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<CheckReport> {
     level.validate()?;
     let check = Check { repo, monitor: &**monitor, errors: AtomicU64::new(0), gone: Mutex::default() };
     let mut report = CheckReport::default();
@@ -201,7 +206,12 @@ impl Check<'_> {
 
     /// Calls `each` for all items on so many threads, each with a `W` of its own. Stops at the first error, and when the
     /// user wants to.
-    fn in_parallel<T: Sync, W: Default>(&self, threads: usize, items: &[T], each: impl Fn(&mut W, &T) -> Result<()> + Sync) -> Result<()> {
+    fn in_parallel<T: Sync, W: Default>(
+        &self,
+        threads: usize,
+        items: &[T],
+        each: impl Fn(&mut W, &T) -> Result<()> + Sync,
+    ) -> Result<()> {
         let (next, stop, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
         let work = || {
             let mut own = W::default();

@@ -75,8 +75,8 @@ fn every_flip_is_noticed() {
     sample.seal();
     for key in sample.objects("") {
         let good = sample.bytes(&key);
-        let ends = (0..110).chain(good.len().saturating_sub(110)..good.len());
-        for byte in ends.chain((0..good.len()).step_by(good.len() / 60 + 1)).filter(|byte| *byte < good.len()) {
+        let ends = (0..110).chain(good.len().saturating_sub(80)..good.len());
+        for byte in ends.chain((0..good.len()).step_by(good.len() / 20 + 1)).filter(|byte| *byte < good.len()) {
             let mut bad = good.clone();
             bad[byte] ^= 1 << (byte % 8);
             sample.expect_found(&key, Some(bad), CheckLevel::ReadData, &format!("byte {byte}"));
@@ -92,7 +92,8 @@ fn objects_in_each_others_place_are_noticed() {
     let other = Sample::small();
     for folder in ["packs/", "index/", "snapshots/", "keys/", "epochs/"] {
         let keys = sample.objects(folder);
-        let strange = other.objects(folder).iter().map(|key| other.bytes(key)).chain([sample.bytes(&names::config())]).collect::<Vec<_>>();
+        let strange =
+            other.objects(folder).iter().map(|key| other.bytes(key)).chain([sample.bytes(&names::config())]).collect::<Vec<_>>();
         for (i, key) in keys.iter().enumerate() {
             let neighbour = (keys.len() > 1).then(|| sample.bytes(&keys[(i + 1) % keys.len()]));
             for bad in strange.iter().cloned().chain(neighbour) {
@@ -167,7 +168,13 @@ fn parts_cover_all_packs_and_a_sample_is_never_empty() {
     assert_eq!(read(50.0), all.packs.div_ceil(2));
     assert_eq!(read(100.0), all.packs);
     let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
-    for share in [Share::Part { number: 0, of: 3 }, Share::Part { number: 4, of: 3 }, Share::Percent(0.0), Share::Percent(f64::NAN), Share::Percent(101.0)] {
+    for share in [
+        Share::Part { number: 0, of: 3 },
+        Share::Part { number: 4, of: 3 },
+        Share::Percent(0.0),
+        Share::Percent(f64::NAN),
+        Share::Percent(101.0),
+    ] {
         assert!(matches!(run(&sample.repo, None, &CheckLevel::Subset(share), &monitor), Err(Error::Invalid(_))), "{share:?}");
     }
 }
@@ -291,9 +298,10 @@ fn speed() {
     let repo = Arc::new(Repository::create(Arc::clone(&store) as _, b"secret", &InitOptions::default()).unwrap());
     let sample = Sample { store, repo, tree: tempfile::tempdir().unwrap() };
     let words: Vec<Vec<u8>> = (0..4096).map(|i| crate::id::to_hex(&noise(3, i)).into_bytes()).collect();
-    for i in 0..2048_u64 {
+    for i in 0..512_u64 {
         let picks = noise(1 << 18, i);
-        let text: Vec<u8> = picks.chunks_exact(2).flat_map(|c| words[usize::from(u16::from_le_bytes([c[0], c[1]])) % 4096].clone()).collect();
+        let text: Vec<u8> =
+            picks.chunks_exact(2).flat_map(|c| words[usize::from(u16::from_le_bytes([c[0], c[1]])) % 4096].clone()).collect();
         fs::write(sample.tree.path().join(format!("f{i}")), &text[..512 << 10]).unwrap();
     }
     sample.back_up();

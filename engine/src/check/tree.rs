@@ -143,7 +143,10 @@ impl Walk<'_> {
                 let plain = buffer.get(at.offset as usize..).and_then(|p| p.get(..at.length as usize));
                 match plain.filter(|plain| self.check.repo.keys().blob_id(plain) == node.id) {
                     Some(plain) => self.node(node, plain, &mut found)?,
-                    None => self.check.problem(&object, format_args!("frame {}: a node is not what its id says ({})", at.frame, self.needed_by(node))),
+                    None => self.check.problem(
+                        &object,
+                        format_args!("frame {}: a node is not what its id says ({})", at.frame, self.needed_by(node)),
+                    ),
                 }
             }
         }

@@ -105,9 +105,7 @@ impl PackCipher {
 
     /// Checks and decrypts `sealed` (text and tag) in place.
     pub fn open<'a>(&self, number: u64, role: u8, sealed: &'a mut [u8]) -> Result<&'a mut [u8], NotAuthentic> {
-        self.key
-            .open_in_place(nonce(number), Aad::from(self.aad(number, role)), sealed)
-            .map_err(|_| NotAuthentic)
+        self.key.open_in_place(nonce(number), Aad::from(self.aad(number, role)), sealed).map_err(|_| NotAuthentic)
     }
 }
 

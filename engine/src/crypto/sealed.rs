@@ -19,7 +19,5 @@ pub fn seal(key: &Key, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &[u8]) -> Vec<
 
 /// Checks and decrypts.
 pub fn open(key: &Key, nonce: &[u8; NONCE_LEN], aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, NotAuthentic> {
-    XChaCha20Poly1305::new((&key.0).into())
-        .decrypt(nonce.into(), Payload { msg: sealed, aad })
-        .map_err(|_| NotAuthentic)
+    XChaCha20Poly1305::new((&key.0).into()).decrypt(nonce.into(), Payload { msg: sealed, aad }).map_err(|_| NotAuthentic)
 }

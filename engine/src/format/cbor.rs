@@ -42,10 +42,7 @@ pub type EncodeResult = std::result::Result<(), minicbor::encode::Error<std::con
 
 /// Calls `field` for each key of a map, which must ascend; it returns `false` for a key it does not know, whose value is then
 /// skipped. Negative keys are kept for fields that must not be skipped.
-pub fn map<'b>(
-    d: &mut Decoder<'b>,
-    mut field: impl FnMut(u32, &mut Decoder<'b>) -> Result<bool>,
-) -> Result<()> {
+pub fn map<'b>(d: &mut Decoder<'b>, mut field: impl FnMut(u32, &mut Decoder<'b>) -> Result<bool>) -> Result<()> {
     let entries = d.map()?.ok_or(CborError::Invalid("maps have a definite length"))?;
     let mut last = None;
     for _ in 0..entries {

@@ -39,7 +39,6 @@ pub struct Config {
 
 impl Config {
     /// The object's bytes.
-    #[must_use]
     ///
     /// # Errors
     /// A config with an unknown chunker cannot be written.
@@ -134,7 +133,11 @@ pub(super) fn timestamp(d: &mut Decoder<'_>) -> cbor::Result<Timestamp> {
 
 /// Refuses impossible nanoseconds.
 pub(super) fn checked_timestamp(seconds: i64, nanos: u32) -> cbor::Result<Timestamp> {
-    if nanos < 1_000_000_000 { Ok(Timestamp { seconds, nanos }) } else { Err(cbor::CborError::Invalid("nanoseconds out of range")) }
+    if nanos < 1_000_000_000 {
+        Ok(Timestamp { seconds, nanos })
+    } else {
+        Err(cbor::CborError::Invalid("nanoseconds out of range"))
+    }
 }
 
 #[cfg(test)]

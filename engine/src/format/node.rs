@@ -371,7 +371,9 @@ impl<'b> Raw<'b> {
     fn content(&self) -> cbor::Result<Content> {
         match (self.tree, self.blobs) {
             (None, []) => Ok(Content::Empty),
-            (None, ids) if ids.len() % 32 == 0 => Ok(Content::Blobs(ids.as_chunks::<32>().0.iter().map(|id| BlobId(*id)).collect())),
+            (None, ids) if ids.len() % 32 == 0 => {
+                Ok(Content::Blobs(ids.as_chunks::<32>().0.iter().map(|id| BlobId(*id)).collect()))
+            }
             (Some(root), []) if (1..=MAX_HEIGHT).contains(&self.height) => Ok(Content::Tree { root, height: self.height }),
             _ => Err(CborError::Invalid("impossible content")),
         }
@@ -444,7 +446,12 @@ fn get_xattrs(d: &mut Decoder<'_>) -> cbor::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         }
         let (name, value) = (d.bytes()?, d.bytes()?);
         total += name.len() + value.len();
-        if name.is_empty() || name.len() > MAX_XATTR_NAME || name.contains(&0) || value.len() > MAX_XATTR_VALUE || total > MAX_XATTRS {
+        if name.is_empty()
+            || name.len() > MAX_XATTR_NAME
+            || name.contains(&0)
+            || value.len() > MAX_XATTR_VALUE
+            || total > MAX_XATTRS
+        {
             return Err(CborError::Invalid("impossible extended attribute"));
         }
         Ok((name.to_vec(), value.to_vec()))
@@ -592,7 +599,12 @@ mod tests {
     fn order_and_safety_of_paths_are_checked() {
         let entry = |path: &str| Entry {
             path: EntryPath::new(path).expect("valid"),
-            kind: Kind::File, meta: Metadata::default(), xattrs: vec![], size: 0, content: Content::Empty, holes: vec![],
+            kind: Kind::File,
+            meta: Metadata::default(),
+            xattrs: vec![],
+            size: 0,
+            content: Content::Empty,
+            holes: vec![],
         };
         let mut builder = LeafBuilder::default();
         builder.push(&entry("b"));

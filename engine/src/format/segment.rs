@@ -62,11 +62,5 @@ fn pack_record(d: &mut Decoder<'_>) -> cbor::Result<PackRecord> {
     if end > size || size > MAX_PACK {
         return Err(cbor::CborError::Invalid("frames outside of their pack"));
     }
-    Ok(PackRecord {
-        epoch: required(epoch, 0)?,
-        id: required(id, 1)?,
-        size,
-        header,
-        directory,
-    })
+    Ok(PackRecord { epoch: required(epoch, 0)?, id: required(id, 1)?, size, header, directory })
 }

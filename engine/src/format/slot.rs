@@ -76,7 +76,8 @@ pub fn open(repo: RepoId, password: &[u8], bytes: &[u8]) -> Result<Option<Key>, 
         return Ok(None);
     }
     let nonce = Header::parse(bytes, ObjectKind::KeySlot)?.nonce;
-    let root = sealed::open(&stretched.key, &nonce, field(0, BUNDLE), field(BUNDLE, NOTE)).map_err(|_| FormatError::NotAuthentic)?;
+    let root =
+        sealed::open(&stretched.key, &nonce, field(0, BUNDLE), field(BUNDLE, NOTE)).map_err(|_| FormatError::NotAuthentic)?;
     let root = root.try_into().map_err(|_| FormatError::NotAuthentic)?;
     Ok(Some(Key::from_bytes(root)))
 }

@@ -1,5 +1,6 @@
 //! Access to one listed file: its attributes and its content.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
@@ -69,6 +70,8 @@ impl LazyEntry for LocalEntry {
             fd,
             owner,
             sparse: stat.is_sparse(),
+            size: stat.size(),
+            opened: Cell::new(Some(stat)),
             holes: Vec::new().into_iter(),
             next: None,
             at: 0,
@@ -81,6 +84,10 @@ struct LocalFile {
     /// As listed, with names.
     owner: Arc<Owner>,
     sparse: bool,
+    /// When it was opened.
+    size: u64,
+    /// The first question after opening is answered without another call.
+    opened: Cell<Option<Stat>>,
     /// Holes not reached yet, after `next`.
     holes: std::vec::IntoIter<Hole>,
     next: Option<Hole>,
@@ -93,7 +100,10 @@ impl OpenFile for LocalFile {
     }
 
     fn stat(&self) -> io::Result<(Metadata, u64)> {
-        let stat = Stat::of(&self.fd)?;
+        let stat = match self.opened.take() {
+            Some(stat) => stat,
+            None => Stat::of(&self.fd)?,
+        };
         let mut meta = stat.anonymous_metadata();
         if (meta.owner.uid, meta.owner.gid) == (self.owner.uid, self.owner.gid) {
             meta.owner = Arc::clone(&self.owner);
@@ -120,8 +130,13 @@ impl OpenFile for LocalFile {
             match pread(&self.fd, &mut buffer[filled..length], self.at) {
                 Ok(0) => break,
                 Ok(count) => {
+                    let wanted = length - filled;
                     filled += count;
                     self.at += count as u64;
+                    // No question whether more follows: had the file grown, its times would tell.
+                    if count < wanted && self.at >= self.size {
+                        break;
+                    }
                 }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

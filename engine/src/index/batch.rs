@@ -29,13 +29,7 @@ impl Batch {
     }
 
     /// Adds a segment. After an error the batch is of no use.
-    pub(super) fn add(
-        &mut self,
-        store: &Store,
-        repo: &RepoId,
-        name: SegmentName,
-        records: &[PackRecord],
-    ) -> Result<(), Fault> {
+    pub(super) fn add(&mut self, store: &Store, repo: &RepoId, name: SegmentName, records: &[PackRecord]) -> Result<(), Fault> {
         let keys: Vec<_> = records.iter().map(|record| key_of(record.epoch, &record.id)).collect();
         self.look_up(store, repo, &keys)?;
         let mut packs = Vec::with_capacity(records.len());
@@ -76,8 +70,7 @@ impl Batch {
 
     fn introduce(&mut self, key: PackKey, record: &PackRecord) -> Result<u32, Fault> {
         let ordinal = self.next_pack;
-        self.next_pack =
-            ordinal.checked_add(1).ok_or_else(|| Fault::Failed("no ordinals for packs are left".into()))?;
+        self.next_pack = ordinal.checked_add(1).ok_or_else(|| Fault::Failed("no ordinals for packs are left".into()))?;
         self.ordinals.insert(key, ordinal);
         self.new_packs.push((ordinal, key, packs::encode(record)));
         Ok(ordinal)

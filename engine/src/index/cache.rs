@@ -66,9 +66,8 @@ impl PageCache {
     /// Bytes held now.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        let held = |set: &RwLock<Set>| {
-            set.read().unwrap_or_else(PoisonError::into_inner).pages.iter().map(Vec::capacity).sum::<usize>()
-        };
+        let held =
+            |set: &RwLock<Set>| set.read().unwrap_or_else(PoisonError::into_inner).pages.iter().map(Vec::capacity).sum::<usize>();
         self.sets.iter().map(held).sum()
     }
 }

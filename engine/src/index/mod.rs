@@ -176,13 +176,7 @@ impl Index {
         Ok(None)
     }
 
-    fn search(
-        &self,
-        view: &View,
-        run: &Run,
-        id: &BlobId,
-        usable: &dyn Fn(u32) -> bool,
-    ) -> Result<Option<Location>, Fault> {
+    fn search(&self, view: &View, run: &Run, id: &BlobId, usable: &dyn Fn(u32) -> bool) -> Result<Option<Location>, Fault> {
         for page in run.pages_of(prefix(&id.0)) {
             let place = run.place.wrapping_add(page);
             let load = || run.fetch(&view.pages, &self.repo, page);
@@ -274,12 +268,31 @@ fn to_error(fault: Fault) -> Error {
     }
 }
 
+/// The first of `count` sorted numbers that is not below `key`. Ids are uniform, so its place is guessed and corrected by the
+/// few steps that are left; halving would touch more cache lines.
+fn lower_bound(count: usize, key: u64, at: impl Fn(usize) -> u64) -> usize {
+    let Some(last) = count.checked_sub(1) else { return 0 };
+    let (low, high) = (at(0), at(last));
+    if key <= low || key > high {
+        return if key <= low { 0 } else { count };
+    }
+    let guess = u128::from(key - low) * last as u128 / u128::from(high - low);
+    let mut place = usize::try_from(guess).unwrap_or(last);
+    while at(place) < key {
+        place += 1;
+    }
+    while place > 0 && at(place - 1) >= key {
+        place -= 1;
+    }
+    place
+}
+
 /// First usable location of a blob in a page.
 fn search_page(page: &[u8], id: &BlobId, usable: &dyn Fn(u32) -> bool) -> Option<Location> {
     let key = prefix(&id.0);
     let (entries, _) = page.as_chunks::<ENTRY>();
     let front = |entry: &Entry| prefix(id_of(entry));
-    let first = entries.partition_point(|entry| front(entry) < key);
+    let first = lower_bound(entries.len(), key, |i| front(&entries[i]));
     let same = entries[first..].iter().take_while(|entry| front(entry) == key);
     same.filter(|entry| id_of(entry) == &id.0).map(location).find(|at| usable(at.pack))
 }

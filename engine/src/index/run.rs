@@ -75,20 +75,13 @@ impl Run {
     }
 
     /// Reads a page and verifies it.
-    pub(super) fn fetch(
-        &self,
-        pages: &ReadOnlyTable<u64, &'static [u8]>,
-        repo: &RepoId,
-        page: usize,
-    ) -> Result<Page, Fault> {
+    pub(super) fn fetch(&self, pages: &ReadOnlyTable<u64, &'static [u8]>, repo: &RepoId, page: usize) -> Result<Page, Fault> {
         let damaged = || Fault::Damaged(format!("page {page} of run {}", self.number));
         let key = page_key(self.number, page).ok_or_else(damaged)?;
         let sum = self.sums.get(page).ok_or_else(damaged)?;
         guarded(|| {
             let page = Page(pages.get_owned(key)?.ok_or_else(damaged)?);
-            let sound = !page.is_empty()
-                && page.len().is_multiple_of(ENTRY)
-                && checksum(repo, Record::Page, key, &page) == *sum;
+            let sound = !page.is_empty() && page.len().is_multiple_of(ENTRY) && checksum(repo, Record::Page, key, &page) == *sum;
             if sound { Ok(page) } else { Err(damaged()) }
         })
     }
@@ -112,9 +105,7 @@ impl Run {
         }
         if let Some(BinaryFuse8 { descriptor, fingerprints }) = &self.filter {
             out.extend_from_slice(&descriptor.seed.to_le_bytes());
-            for number in
-                [descriptor.segment_length, descriptor.segment_length_mask, descriptor.segment_count_length]
-            {
+            for number in [descriptor.segment_length, descriptor.segment_length_mask, descriptor.segment_count_length] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out.extend_from_slice(fingerprints);
@@ -180,21 +171,8 @@ pub(super) struct RunBuilder<'a, 'txn> {
 
 impl<'a, 'txn> RunBuilder<'a, 'txn> {
     /// Begins a run of at most about `expected` entries.
-    pub(super) fn new(
-        repo: &'a RepoId,
-        pages: &'a mut Table<'txn, u64, &'static [u8]>,
-        number: u32,
-        expected: usize,
-    ) -> Self {
-        let run = Run {
-            number,
-            entries: 0,
-            segments: Vec::new(),
-            fences: Vec::new(),
-            sums: Vec::new(),
-            filter: None,
-            place: 0,
-        };
+    pub(super) fn new(repo: &'a RepoId, pages: &'a mut Table<'txn, u64, &'static [u8]>, number: u32, expected: usize) -> Self {
+        let run = Run { number, entries: 0, segments: Vec::new(), fences: Vec::new(), sums: Vec::new(), filter: None, place: 0 };
         let page = Vec::with_capacity(PAGE_ENTRIES * ENTRY);
         Self { repo, pages, run, page, last: None, keys: Vec::with_capacity(expected) }
     }
@@ -233,8 +211,8 @@ impl<'a, 'txn> RunBuilder<'a, 'txn> {
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
-        let key = page_key(self.run.number, self.run.sums.len())
-            .ok_or_else(|| Fault::Failed("a run has too many pages".into()))?;
+        let key =
+            page_key(self.run.number, self.run.sums.len()).ok_or_else(|| Fault::Failed("a run has too many pages".into()))?;
         self.run.sums.push(checksum(self.repo, Record::Page, key, &self.page));
         self.pages.insert(key, self.page.as_slice())?;
         self.page.clear();

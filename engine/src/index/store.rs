@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{
-    Builder, Database, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction,
-};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction};
 
 use super::packs::PackKey;
 use crate::error::Error;

@@ -46,8 +46,7 @@ impl Writer {
     /// Takes the number of a new run.
     fn number(&mut self) -> Result<u32, Fault> {
         let number = self.next_run;
-        self.next_run =
-            number.checked_add(1).ok_or_else(|| Fault::Damaged("no numbers for runs are left".into()))?;
+        self.next_run = number.checked_add(1).ok_or_else(|| Fault::Damaged("no numbers for runs are left".into()))?;
         Ok(number)
     }
 

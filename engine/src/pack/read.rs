@@ -30,16 +30,20 @@ pub fn open_directory(cipher: &PackCipher, pack: &[u8]) -> Result<Directory, For
 }
 
 /// Decrypts and decompresses the frame of this number. `sealed` is used as working space; `plain` is cleared first.
-pub fn open_frame(cipher: &PackCipher, number: u64, frame: &FrameEntry, sealed: &mut [u8], plain: &mut Vec<u8>) -> Result<(), FormatError> {
+pub fn open_frame(
+    cipher: &PackCipher,
+    number: u64,
+    frame: &FrameEntry,
+    sealed: &mut [u8],
+    plain: &mut Vec<u8>,
+) -> Result<(), FormatError> {
     let text = cipher.open(number, frame.kind as u8, sealed).map_err(|_| FormatError::NotAuthentic)?;
     expand(text, frame.compression, frame.raw, plain)
 }
 
 fn expand(text: &[u8], compression: Compression, raw: u32, plain: &mut Vec<u8>) -> Result<(), FormatError> {
     match compression {
-        Compression::Zstd => {
-            codec::decompress(text, raw as usize, plain).map_err(|e| FormatError::Malformed(e.to_string()))
-        }
+        Compression::Zstd => codec::decompress(text, raw as usize, plain).map_err(|e| FormatError::Malformed(e.to_string())),
         Compression::None if text.len() == raw as usize => {
             plain.clear();
             plain.extend_from_slice(text);

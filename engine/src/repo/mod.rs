@@ -45,7 +45,13 @@ pub struct InitOptions {
 
 impl Default for InitOptions {
     fn default() -> Self {
-        Self { cost: DEFAULT_COST, chunks: DEFAULT_SIZES, pack_target: DEFAULT_PACK_TARGET, label: String::new(), origin: String::new() }
+        Self {
+            cost: DEFAULT_COST,
+            chunks: DEFAULT_SIZES,
+            pack_target: DEFAULT_PACK_TARGET,
+            label: String::new(),
+            origin: String::new(),
+        }
     }
 }
 
@@ -117,8 +123,12 @@ impl Repository {
     pub fn check_writable(&self) -> Result<()> {
         match (self.config.write_features.first(), self.config.chunks) {
             (None, Some(_)) => Ok(()),
-            (None, None) => Err(Error::Unsupported("the repository's chunker is unknown: a newer program is needed to write to it".into())),
-            (Some(f), _) => Err(Error::Unsupported(format!("the repository uses '{f}': a newer program is needed to write to it"))),
+            (None, None) => {
+                Err(Error::Unsupported("the repository's chunker is unknown: a newer program is needed to write to it".into()))
+            }
+            (Some(f), _) => {
+                Err(Error::Unsupported(format!("the repository uses '{f}': a newer program is needed to write to it")))
+            }
         }
     }
 

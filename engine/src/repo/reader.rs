@@ -104,9 +104,7 @@ impl Reader {
 
     /// Where a blob lies, condemned packs included: they can be read as long as they are there.
     pub fn locate(&self, id: &BlobId) -> Result<Location> {
-        self.index
-            .locate(id, &|_| true)?
-            .ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
+        self.index.locate(id, &|_| true)?.ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
     }
 
     /// Where a blob lies that a new snapshot may refer to (W4).
@@ -129,7 +127,9 @@ impl Reader {
 
     /// Decrypts and decompresses a frame whose sealed bytes have been fetched; they are used as working space.
     pub fn open_frame(&self, summary: &PackSummary, frame: u32, sealed: &mut [u8], plain: &mut Vec<u8>) -> Result<()> {
-        let damaged = |detail: &dyn std::fmt::Display| Error::damaged(names::pack(summary.epoch, &summary.id), format!("frame {frame}: {detail}"));
+        let damaged = |detail: &dyn std::fmt::Display| {
+            Error::damaged(names::pack(summary.epoch, &summary.id), format!("frame {frame}: {detail}"))
+        };
         let (_, cipher) = parse_header(&self.repo.keys().data, &self.repo.id(), &summary.header).map_err(|e| damaged(&e))?;
         let entry = summary.frames.get(frame as usize).ok_or_else(|| damaged(&"no such frame"))?;
         pack::open_frame(&cipher, u64::from(frame), entry, sealed, plain).map_err(|e| damaged(&e))

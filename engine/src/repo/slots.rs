@@ -28,7 +28,14 @@ pub struct SlotInfo {
 }
 
 /// Wraps the root secret for a password and stores the slot; reads it back, since all else depends on it.
-pub(super) fn store(backend: &dyn Backend, repo: RepoId, keys: &Keyring, password: &[u8], cost: Cost, note: &Note) -> Result<ObjectId> {
+pub(super) fn store(
+    backend: &dyn Backend,
+    repo: RepoId,
+    keys: &Keyring,
+    password: &[u8],
+    cost: Cost,
+    note: &Note,
+) -> Result<ObjectId> {
     let bytes = slot::seal(repo, keys.root(), &keys.meta, password, cost, note).map_err(|e| Error::Invalid(e.to_string()))?;
     let id = ObjectId::of(&bytes);
     let object = names::slot(&id);
@@ -80,7 +87,11 @@ fn list(backend: &dyn Backend) -> Result<Vec<ObjectId>> {
 fn read(backend: &dyn Backend, id: &ObjectId) -> Result<Bytes> {
     let object = names::slot(id);
     let bytes = backend.read(&object, SLOT_LEN as u64)?;
-    if ObjectId::of(&bytes) == *id { Ok(bytes) } else { Err(Error::damaged(&object, "its bytes do not have the hash that its name says")) }
+    if ObjectId::of(&bytes) == *id {
+        Ok(bytes)
+    } else {
+        Err(Error::damaged(&object, "its bytes do not have the hash that its name says"))
+    }
 }
 
 impl Repository {

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::names::{self, EpochRole, SnapshotName};
 use super::Repository;
+use super::names::{self, EpochRole, SnapshotName};
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::pack::SegmentName;
@@ -68,7 +68,9 @@ impl Repository {
         let snapshots = self.list_under("snapshots")?;
         // W3
         let again = self.list_epochs()?;
-        let sealed_meanwhile = again.iter().any(|(e, m)| m.contains(&EpochRole::Seal) && sealed_epoch < Some(*e) && !marks_has(&marks, *e, EpochRole::Seal));
+        let sealed_meanwhile = again
+            .iter()
+            .any(|(e, m)| m.contains(&EpochRole::Seal) && sealed_epoch < Some(*e) && !marks_has(&marks, *e, EpochRole::Seal));
         if sealed_meanwhile {
             return Ok(None);
         }
@@ -115,7 +117,8 @@ impl Repository {
     fn current_epoch(&self, marks: &Marks, monitor: &dyn Monitor) -> Result<View> {
         let mut view = View::default();
         while marks_has(marks, view.epoch, EpochRole::Close) {
-            let is_done = marks_has(marks, view.epoch, EpochRole::Done) && self.mark_is_authentic(view.epoch, EpochRole::Done, monitor)?;
+            let is_done =
+                marks_has(marks, view.epoch, EpochRole::Done) && self.mark_is_authentic(view.epoch, EpochRole::Done, monitor)?;
             if !is_done {
                 let object = names::epoch(view.epoch, EpochRole::Close);
                 let bytes = self.backend.read(&object, object::MAX_SIZE)?;
@@ -134,15 +137,31 @@ impl Repository {
 
     /// A fence, seal or done of an epoch that is still current, or a done without its seal, shows that a close or a seal was
     /// damaged or removed: a writer would work under the wrong epoch.
-    fn sequence_damage(&self, marks: &Marks, current: Epoch, sealed: Option<Epoch>, monitor: &dyn Monitor) -> Result<Option<String>> {
+    fn sequence_damage(
+        &self,
+        marks: &Marks,
+        current: Epoch,
+        sealed: Option<Epoch>,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<String>> {
         for (epoch, roles) in marks {
-            let too_early = *epoch >= current && roles.contains(&EpochRole::Fence) && self.mark_is_authentic(*epoch, EpochRole::Fence, monitor)?;
+            let too_early = *epoch >= current
+                && roles.contains(&EpochRole::Fence)
+                && self.mark_is_authentic(*epoch, EpochRole::Fence, monitor)?;
             if too_early {
-                return Ok(Some(format!("{}: there is a fence, but the close is missing or damaged", names::epoch(*epoch, EpochRole::Close))));
+                return Ok(Some(format!(
+                    "{}: there is a fence, but the close is missing or damaged",
+                    names::epoch(*epoch, EpochRole::Close)
+                )));
             }
-            let unsealed = sealed < Some(*epoch) && roles.contains(&EpochRole::Done) && self.mark_is_authentic(*epoch, EpochRole::Done, monitor)?;
+            let unsealed = sealed < Some(*epoch)
+                && roles.contains(&EpochRole::Done)
+                && self.mark_is_authentic(*epoch, EpochRole::Done, monitor)?;
             if unsealed {
-                return Ok(Some(format!("{}: the epoch is done, but its seal is missing or damaged", names::epoch(*epoch, EpochRole::Seal))));
+                return Ok(Some(format!(
+                    "{}: the epoch is done, but its seal is missing or damaged",
+                    names::epoch(*epoch, EpochRole::Seal)
+                )));
             }
         }
         Ok(None)

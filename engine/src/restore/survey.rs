@@ -1,9 +1,9 @@
 //! How much there is to restore; and what is to be done about entries that exist.
 
+use super::Overwrite;
 use super::context::Context;
 use super::links::Links;
 use super::select::{Gaps, Pass, Selection, Stack};
-use super::Overwrite;
 use crate::entry::{Content, Entry, Kind};
 use crate::error::Result;
 use crate::fs::{DestError, Destination, Existing};

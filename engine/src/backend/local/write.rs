@@ -148,9 +148,7 @@ impl LocalBackend {
 }
 
 fn may_go_direct(body: &[u8]) -> bool {
-    body.len() >= DIRECT_FROM
-        && body.len().is_multiple_of(DIRECT_ALIGN)
-        && body.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
+    body.len() >= DIRECT_FROM && body.len().is_multiple_of(DIRECT_ALIGN) && body.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
 }
 
 /// A random name in the directory of `path` that no listing takes for an object.

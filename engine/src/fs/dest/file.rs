@@ -14,8 +14,7 @@ use crate::entry::{Metadata, Xattrs};
 use crate::fs::meta::Stat;
 use crate::path::EntryPath;
 
-const CREATE: OFlags =
-    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const CREATE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const AGAIN: OFlags = OFlags::WRONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// A file that was begun, closed or not: what [`Destination::open_again`] needs to go on with it.
@@ -64,8 +63,8 @@ impl Destination {
     pub fn open_again(&self, handle: &FileHandle) -> Result<DestFile, DestError> {
         let path = &handle.path;
         let (parent, name) = self.parent(path)?;
-        let fd = openat(&parent.fd, handle.temporary.as_ref().unwrap_or(&name), AGAIN, Mode::empty())
-            .at(path, "cannot open again")?;
+        let fd =
+            openat(&parent.fd, handle.temporary.as_ref().unwrap_or(&name), AGAIN, Mode::empty()).at(path, "cannot open again")?;
         let stat = Stat::of(&fd).at(path, "cannot examine")?;
         if (stat.device(), stat.inode()) != (handle.device, handle.inode) {
             return Err(conflict(path, "another file"));
@@ -98,13 +97,7 @@ impl Destination {
 
     /// The file is complete: sets its length, metadata and attributes, and gives it its name. What could not be set is
     /// in the warnings. To be called once per file, after all writes.
-    pub fn finish_file(
-        &self,
-        file: DestFile,
-        size: u64,
-        meta: &Metadata,
-        xattrs: &Xattrs,
-    ) -> Result<Warnings, DestError> {
+    pub fn finish_file(&self, file: DestFile, size: u64, meta: &Metadata, xattrs: &Xattrs) -> Result<Warnings, DestError> {
         let DestFile { path, fd, parent, name, temporary } = file;
         let stat = Stat::of(&fd).at(&path, "cannot examine")?;
         if stat.size() != size {
@@ -149,12 +142,7 @@ impl DestFile {
     /// What it takes to open the file again, on any thread.
     pub fn handle(&self) -> Result<FileHandle, DestError> {
         let stat = Stat::of(&self.fd).at(&self.path, "cannot examine")?;
-        Ok(FileHandle {
-            path: self.path.clone(),
-            temporary: self.temporary.clone(),
-            device: stat.device(),
-            inode: stat.inode(),
-        })
+        Ok(FileHandle { path: self.path.clone(), temporary: self.temporary.clone(), device: stat.device(), inode: stat.inode() })
     }
 
     /// Removes the unfinished file; what it was to replace stays.

@@ -14,13 +14,7 @@ use crate::path::EntryPath;
 impl Destination {
     /// Makes a symlink, named pipe or device, with its metadata and attributes. Devices need root. Files and directories
     /// have functions of their own; for those this fails.
-    pub fn make_node(
-        &self,
-        path: &EntryPath,
-        kind: &Kind,
-        meta: &Metadata,
-        xattrs: &Xattrs,
-    ) -> Result<Warnings, DestError> {
+    pub fn make_node(&self, path: &EntryPath, kind: &Kind, meta: &Metadata, xattrs: &Xattrs) -> Result<Warnings, DestError> {
         let mode = Mode::RUSR | Mode::WUSR;
         let expected = match kind {
             Kind::Symlink(text) => {
@@ -53,9 +47,7 @@ impl Destination {
     /// Makes `new` another name of `existing`, which may be anything but a directory; a symlink is not followed.
     pub fn hard_link(&self, existing: &EntryPath, new: &EntryPath) -> Result<(), DestError> {
         let (from, from_name) = self.parent(existing)?;
-        self.place(new, "cannot create hard link", |dir, name| {
-            linkat(&from.fd, &from_name, dir, name, AtFlags::empty())
-        })
+        self.place(new, "cannot create hard link", |dir, name| linkat(&from.fd, &from_name, dir, name, AtFlags::empty()))
     }
 
     /// Creates under the final name, or under another that then replaces what is there.

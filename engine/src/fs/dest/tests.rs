@@ -19,12 +19,8 @@ fn path(text: &str) -> EntryPath {
 }
 
 fn meta(mode: u32) -> Metadata {
-    let owner = Owner {
-        uid: rustix::process::geteuid().as_raw(),
-        gid: rustix::process::getegid().as_raw(),
-        user: None,
-        group: None,
-    };
+    let owner =
+        Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), user: None, group: None };
     let mtime = Timestamp { seconds: 1_234_567, nanos: 89 };
     Metadata { mode, owner: Arc::new(owner), mtime, ..Metadata::default() }
 }
@@ -53,6 +49,7 @@ fn write(dest: &Destination, at: &str, data: &[u8], meta: &Metadata) -> Result<W
     dest.finish_file(file, data.len() as u64, meta, &Vec::new())
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "shorter calls")]
 fn is_conflict<T>(result: Result<T, DestError>) -> bool {
     matches!(result, Err(DestError::Conflict { .. }))
 }

@@ -202,8 +202,7 @@ impl Ahead {
 
     fn has_room(&self, slot: &Slot, frontier: &EntryPath) -> bool {
         let factor = if slot.key < *frontier { 2 } else { 1 };
-        self.entries.load(Relaxed) < factor * MOST_ENTRIES
-            && (!slot.lists || self.names.load(Relaxed) < factor * MOST_NAMES)
+        self.entries.load(Relaxed) < factor * MOST_ENTRIES && (!slot.lists || self.names.load(Relaxed) < factor * MOST_NAMES)
     }
 
     /// The result of a slot, by `run` if no thread has begun it. `None` if the thread that ran it panicked.

@@ -177,8 +177,7 @@ impl Lister {
         for start in (BLOCK..total).step_by(BLOCK) {
             let range = start..(start + BLOCK).min(total);
             // A key that is no path (too long) leads to a wrong place in the queue at worst.
-            let key =
-                listing.dir.path.join(listing.name(start).to_bytes()).unwrap_or_else(|_| listing.dir.path.clone());
+            let key = listing.dir.path.join(listing.name(start).to_bytes()).unwrap_or_else(|_| listing.dir.path.clone());
             more.push(Slot::new(key, Work::Examine(Arc::clone(&listing), range)));
         }
         if !more.is_empty() {

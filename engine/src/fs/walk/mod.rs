@@ -87,7 +87,8 @@ impl WalkSource {
     /// Looks at the roots and starts reading ahead. Roots that cannot be used are problems; fails if none can be used,
     /// or if one is no absolute path.
     pub fn new(options: WalkOptions, monitor: Arc<dyn Monitor>) -> Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        // More than processors: on a cold cache they mostly wait for the disk.
+        let threads = std::thread::available_parallelism().map_or(4, usize::from).clamp(4, 8);
         Self::with_threads(options, monitor, threads)
     }
 

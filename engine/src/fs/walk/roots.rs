@@ -20,8 +20,7 @@ pub fn examine(roots: &[PathBuf], lister: &mut Lister) -> Result<Batch> {
     let mut paths = roots.iter().map(|root| entry_path(root)).collect::<Result<Vec<_>>>()?;
     paths.sort_unstable();
     paths.dedup();
-    let top =
-        Dir::top(OpenDirs::new()).map_err(|source| Error::Io { path: "/".into(), action: "cannot open", source })?;
+    let top = Dir::top(OpenDirs::new()).map_err(|source| Error::Io { path: "/".into(), action: "cannot open", source })?;
     let mut above = BTreeMap::from([(EntryPath::root(), top)]);
     let mut items: BTreeMap<EntryPath, Item> = BTreeMap::new();
     let mut outer: Option<EntryPath> = None;

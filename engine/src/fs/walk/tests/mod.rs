@@ -92,10 +92,7 @@ fn metadata_is_that_of_the_file() {
     let (entry, expected) = (find(&entries, &file), fs::metadata(&file).unwrap());
     assert_eq!((entry.kind.clone(), entry.size, entry.meta.mode), (Kind::File, 5, 0o4751));
     assert_eq!((entry.meta.inode, entry.meta.device, entry.meta.links), (expected.ino(), expected.dev(), 1));
-    assert_eq!(
-        (entry.meta.mtime.seconds, i64::from(entry.meta.mtime.nanos)),
-        (expected.mtime(), expected.mtime_nsec())
-    );
+    assert_eq!((entry.meta.mtime.seconds, i64::from(entry.meta.mtime.nanos)), (expected.mtime(), expected.mtime_nsec()));
     assert_eq!((entry.meta.owner.uid, entry.meta.owner.gid), (expected.uid(), expected.gid()));
     assert_eq!(find(&entries, &temp.path().join("l")).kind, Kind::Symlink(b"no/where".to_vec()));
 }
