@@ -20,6 +20,7 @@ use engine::repo::{InitOptions, Reader, Repository};
 use engine::snapshot::{self, SnapshotRecord};
 use engine_s3::{S3Backend, S3Options};
 
+use crate::announce::Announce;
 use crate::args::{FilterArgs, Global, S3Args};
 use crate::exit::{Status, advise};
 use crate::parse::{self, Place};
@@ -71,6 +72,7 @@ impl Context {
             Place::S3(url) => Arc::new(S3Backend::open(s3_options(&url, &self.global.s3)?).map_err(Error::from)?),
         };
         let ui = Arc::clone(&self.ui);
+        let inner = Arc::new(Announce::new(inner, self.monitor()));
         Ok(Arc::new(Retry::new(inner, RetryPolicy::default()).cancelled_by(move || ui.was_cancelled())))
     }
 

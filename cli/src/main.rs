@@ -1,6 +1,7 @@
 //! The command line of deduplicity: arguments, opening a repository, output, exit codes. What backups are made of is the
 //! engine's business.
 
+mod announce;
 mod args;
 mod cmd;
 mod context;

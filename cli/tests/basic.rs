@@ -1,7 +1,7 @@
 //! The built program, run as a person would run it: cleared environment, a home of its own, exit codes, one-line errors.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -396,4 +396,19 @@ fn the_cache_is_private_and_can_be_done_without() {
     let elsewhere = env.path("elsewhere").display().to_string();
     env.run(&["ls", "latest", "--cache-dir", &elsewhere]).ok();
     assert!(env.path("elsewhere/CACHEDIR.TAG").is_file());
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_mentioned_and_can_be_given_up() {
+    let env = Env::new();
+    let mut command = env.command(&["snapshots", "-r", "s3:http://127.0.0.1:1/bucket"]);
+    command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b").stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map(|line| line.expect("UTF-8"));
+    let note = lines.next().expect("a note");
+    assert!(note.starts_with("note: s3:http://127.0.0.1:1/bucket") && note.ends_with("; trying again"), "{note}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("still running");
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    assert_eq!(lines.collect::<Vec<_>>(), ["deduplicity: error: interrupted"]);
 }
