@@ -1,10 +1,14 @@
 //! A stored file's content as a stream.
 
+use std::collections::HashSet;
 use std::io::Write;
+use std::ops::Range;
 
 use crate::catalog::ListReader;
 use crate::entry::{Entry, Hole};
 use crate::error::{Error, Result};
+use crate::id::BlobId;
+use crate::index::Location;
 use crate::repo::Reader;
 
 /// Zeros written at a time for a hole.
@@ -13,25 +17,48 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Writes the content of a regular file, holes as zeros.
 pub fn copy_to(reader: &Reader, entry: &Entry, out: &mut dyn Write) -> Result<()> {
     let mut file = Laid { out, holes: &entry.holes, at: 0 };
-    let (mut plain, mut current) = (Vec::new(), None);
+    let mut frame = Frame { reader, place: None, plain: Vec::new() };
     for id in ListReader::new(reader, &entry.content) {
-        let id = id?;
-        let place = reader.locate(&id)?;
-        if current != Some((place.pack, place.frame)) {
-            reader.read_frame(place.pack, place.frame, &mut plain)?;
-            current = Some((place.pack, place.frame));
-        }
-        let data = plain.get(place.offset as usize..).and_then(|p| p.get(..place.length as usize));
-        match data.filter(|data| reader.verify(&id, data)) {
-            Some(data) => file.data(data)?,
-            None => return Err(Error::damaged(format!("blob {id}"), "its bytes do not have its hash")),
-        }
+        file.data(frame.blob(&id?)?)?;
     }
     file.holes()?;
     if file.at == entry.size {
         return Ok(());
     }
     Err(Error::damaged(entry.path.display(), format!("has {} bytes instead of {}", file.at, entry.size)))
+}
+
+/// The frame read last: neighbouring blobs mostly lie in the same one.
+struct Frame<'r> {
+    reader: &'r Reader,
+    place: Option<(u32, u32)>,
+    plain: Vec<u8>,
+}
+
+impl Frame<'_> {
+    /// A blob, verified. Where one copy is missing or damaged, the others are tried.
+    fn blob(&mut self, id: &BlobId) -> Result<&[u8]> {
+        let (mut tried, mut failure) = (HashSet::new(), None);
+        while let Some(place) = self.reader.locate_other(id, &tried)? {
+            match self.load(id, place) {
+                Ok(range) => return Ok(self.plain.get(range).unwrap_or_default()),
+                Err(e) => drop(failure.get_or_insert(e)),
+            }
+            tried.insert(place.pack);
+        }
+        Err(failure.unwrap_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a file".into() }))
+    }
+
+    fn load(&mut self, id: &BlobId, at: Location) -> Result<Range<usize>> {
+        if self.place != Some((at.pack, at.frame)) {
+            self.place = None;
+            self.reader.read_frame(at.pack, at.frame, &mut self.plain)?;
+            self.place = Some((at.pack, at.frame));
+        }
+        let range = at.offset as usize..at.offset as usize + at.length as usize;
+        let is_right = self.plain.get(range.clone()).is_some_and(|data| self.reader.verify(id, data));
+        if is_right { Ok(range) } else { Err(Error::damaged(format!("blob {id}"), "its bytes do not have its hash")) }
+    }
 }
 
 /// Data laid around the holes of a file.

@@ -107,6 +107,11 @@ impl Reader {
         self.index.locate(id, &|_| true)?.ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
     }
 
+    /// Where else a blob lies than in the packs that were `tried`.
+    pub fn locate_other(&self, id: &BlobId, tried: &HashSet<u32>) -> Result<Option<Location>> {
+        self.index.locate(id, &|pack| !tried.contains(&pack))
+    }
+
     /// Where a blob lies that a new snapshot may refer to (W4).
     pub fn locate_usable(&self, id: &BlobId) -> Result<Option<Location>> {
         if self.condemned.is_empty() {
@@ -146,7 +151,7 @@ impl Reader {
         let mut tried = HashSet::new();
         let mut failure = None;
         // Another pack may hold a copy where one is damaged.
-        while let Some(place) = self.index.locate(id, &|pack| !tried.contains(&pack))? {
+        while let Some(place) = self.locate_other(id, &tried)? {
             match self.node_at(id, place) {
                 Ok(node) => return Ok(node),
                 Err(e) => drop(failure.get_or_insert(e)),
