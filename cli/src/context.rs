@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use engine::backend::Backend;
 use engine::backend::local::LocalBackend;
 use engine::backend::retry::{Retry, RetryPolicy};
+use engine::backend::{Backend, ErrorKind};
 use engine::error::Error;
 use engine::id::RepoId;
 use engine::monitor::Monitor;
-use engine::repo::{InitOptions, Reader, Repository};
+use engine::repo::{InitOptions, Reader, Repository, names};
 use engine::snapshot::{self, SnapshotRecord};
 use engine_s3::{S3Backend, S3Options};
 
@@ -27,6 +27,9 @@ use crate::parse::{self, Place};
 use crate::password::{Ask, Password, Purpose, Source};
 use crate::select::Filter;
 use crate::ui::Ui;
+
+/// How long a store may keep its first answer back.
+const FIRST_ANSWER: Duration = Duration::from_secs(20);
 
 /// The content of a `CACHEDIR.TAG`, by which backup programs know a cache (bford.info/cachedir).
 const CACHEDIR_TAG: &[u8] =
@@ -65,15 +68,23 @@ impl Context {
         }
     }
 
-    /// The store; nothing is read or written yet.
+    /// The store. Nothing is written yet; a store on the network is asked once whether it answers, with little patience:
+    /// a wrong address should not take as long to show as an outage in the middle of a backup may last.
     pub fn backend(&self) -> Result<Arc<dyn Backend>> {
         let inner: Arc<dyn Backend> = match self.place()? {
             Place::Local(path) => return Ok(Arc::new(LocalBackend::new(path))),
             Place::S3(url) => Arc::new(S3Backend::open(s3_options(&url, &self.global.s3)?).map_err(Error::from)?),
         };
-        let ui = Arc::clone(&self.ui);
-        let inner = Arc::new(Announce::new(inner, self.monitor()));
-        Ok(Arc::new(Retry::new(inner, RetryPolicy::default()).cancelled_by(move || ui.was_cancelled())))
+        let inner: Arc<dyn Backend> = Arc::new(Announce::new(inner, self.monitor()));
+        let patient = |total| {
+            let ui = Arc::clone(&self.ui);
+            let policy = RetryPolicy { total, ..RetryPolicy::default() };
+            Retry::new(Arc::clone(&inner), policy).cancelled_by(move || ui.was_cancelled())
+        };
+        match patient(FIRST_ANSWER).size(&names::config()) {
+            Err(e) if matches!(e.kind, ErrorKind::Timeout | ErrorKind::Throttled) => Err(Error::from(e).into()),
+            _ => Ok(Arc::new(patient(RetryPolicy::default().total))),
+        }
     }
 
     /// Opens the repository.
