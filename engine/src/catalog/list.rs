@@ -3,7 +3,8 @@
 use super::NodeSink;
 use crate::entry::Content;
 use crate::error::{Error, Result};
-use crate::format::node::{ListItem, MAX_HEIGHT, MAX_INLINE_BLOBS, encode_list, parse_list};
+use crate::format::list::{ListItem, encode_list, parse_list};
+use crate::format::node::{MAX_HEIGHT, MAX_INLINE_BLOBS};
 use crate::id::BlobId;
 use crate::repo::Reader;
 

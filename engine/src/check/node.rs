@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::tree::Walk;
 use crate::entry::{Content, Entry};
 use crate::error::Result;
-use crate::format::node::{Child, Node, parse_list};
+use crate::format::list::parse_list;
+use crate::format::node::{Child, Node};
 use crate::id::BlobId;
 use crate::path::EntryPath;
 

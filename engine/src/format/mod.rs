@@ -3,6 +3,7 @@
 pub mod cbor;
 pub mod config;
 pub mod epoch;
+pub mod list;
 pub mod node;
 pub mod object;
 pub mod pack;
