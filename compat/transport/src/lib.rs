@@ -1,0 +1,3 @@
+//! URLs of duplicity's archives, and the stores behind them.
+//!
+//! Knows nothing of what the files mean.
