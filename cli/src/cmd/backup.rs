@@ -51,6 +51,8 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
         user: context::user_name(),
         paths,
         tags: args.tags.clone(),
+        incomplete_tag: None,
+        origin: None,
         program: concat!("deduplicity ", env!("CARGO_PKG_VERSION")).to_owned(),
         level: args.compression,
         parent: None,

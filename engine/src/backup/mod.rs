@@ -42,6 +42,10 @@ pub struct BackupOptions {
     pub paths: Vec<Vec<u8>>,
     /// Tags.
     pub tags: Vec<String>,
+    /// One more tag, if anything had to be left out.
+    pub incomplete_tag: Option<String>,
+    /// What the snapshot is made from, where that is no file system: see [`crate::format::snapshot::Snapshot::origin`].
+    pub origin: Option<String>,
     /// Name and version of the program.
     pub program: String,
     /// Compression.

@@ -55,37 +55,35 @@ impl<'r> Parent<'r> {
             && before.meta.mtime == entry.meta.mtime
             && before.meta.ctime == entry.meta.ctime
             && (is_old || entry.kind == Kind::Directory);
-        if !same || !self.usable(&before.content, store)? {
+        if !same || !usable(&before.content, self.reader, store)? {
             return Ok(Compared::Changed);
         }
         let mut entry_now = before;
         entry_now.meta = entry.meta.clone();
         Ok(Compared::Same(Box::new(entry_now)))
     }
+}
 
-    fn usable(&self, content: &Content, store: &Store) -> Result<bool> {
-        match content {
-            Content::Empty => Ok(true),
-            Content::Blobs(ids) => {
-                for id in ids {
-                    if !store.is_known(id)? {
-                        return Ok(false);
-                    }
+/// Whether every blob of a content can still be referred to. A list that cannot be read says no.
+pub(super) fn usable(content: &Content, reader: &Reader, store: &Store) -> Result<bool> {
+    match content {
+        Content::Empty => Ok(true),
+        Content::Blobs(ids) => {
+            for id in ids {
+                if !store.is_known(id)? {
+                    return Ok(false);
                 }
-                Ok(true)
             }
-            Content::Tree { .. } => self.usable_tree(content, store),
+            Ok(true)
         }
-    }
-
-    /// List nodes and data; a list that cannot be read makes the file count as changed.
-    fn usable_tree(&self, content: &Content, store: &Store) -> Result<bool> {
-        for step in ListReader::with_nodes(self.reader, content) {
-            match step {
-                Ok(id) if store.is_known(&id)? => {}
-                _ => return Ok(false),
+        Content::Tree { .. } => {
+            for step in ListReader::with_nodes(reader, content) {
+                match step {
+                    Ok(id) if store.is_known(&id)? => {}
+                    _ => return Ok(false),
+                }
             }
+            Ok(true)
         }
-        Ok(true)
     }
 }

@@ -53,6 +53,8 @@ impl Sample {
             user: "u".into(),
             paths: vec![],
             tags: vec![],
+            incomplete_tag: None,
+            origin: None,
             program: "p".into(),
             level: crate::codec::DEFAULT_LEVEL,
             parent: None,

@@ -1,5 +1,7 @@
 //! Backups of made-up trees into memory: what is stored, what is not stored again, and what happens when things go wrong.
 
+mod kinds;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use crate::backend::mem::MemBackend;
 use crate::catalog::CatalogReader;
 use crate::content::copy_to;
 use crate::crypto::password::Cost;
-use crate::entry::{Hole, Kind, LazyEntry, Metadata, OpenFile, SourceEntry, Xattrs};
+use crate::entry::{Hole, Kind, LazyEntry, Metadata, OpenFile, SourceContent, SourceEntry, Xattrs};
 use crate::format::ObjectKind;
 use crate::format::epoch::{Close, seal_close, seal_mark};
 use crate::monitor::Collector;
@@ -104,7 +106,7 @@ impl World {
                 let size = if kind == Kind::File { bytes.len() as u64 } else { 0 };
                 let file = TestFile { bytes: Arc::new(bytes.clone()), size, at: 0, opened: Arc::clone(&self.opened) };
                 let path = EntryPath::new(path.trim_end_matches('/')).expect("valid");
-                SourceEntry { path, kind, meta: meta(7, bytes), size, lazy: Box::new(file) }
+                SourceEntry { path, kind, meta: meta(7, bytes), size, content: SourceContent::Lazy(Box::new(file)) }
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -120,6 +122,8 @@ impl World {
             user: "u".into(),
             paths: vec![b"/".to_vec()],
             tags: vec![],
+            incomplete_tag: None,
+            origin: None,
             program: "test".into(),
             level: Level::Zstd(1),
             parent: all.last().cloned(),
