@@ -81,7 +81,8 @@ impl Keyring {
         let before = self.secrets.len();
         for cert in certs {
             let secrets = cert.keys().secret().filter(|ka| ka.key().pk_algo().for_encryption());
-            self.secrets.extend(secrets.map(|ka| Secret { key: ka.key().clone().role_into_unspecified(), unlocked: OnceLock::new() }));
+            self.secrets
+                .extend(secrets.map(|ka| Secret { key: ka.key().clone().role_into_unspecified(), unlocked: OnceLock::new() }));
             self.certs.add(cert.strip_secret_key_material());
         }
         Ok(self.secrets.len() - before)
