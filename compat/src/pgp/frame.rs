@@ -1,0 +1,235 @@
+//! Packet headers and bodies: old and new format, definite, partial and indeterminate lengths.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Mutex, PoisonError};
+
+use sequoia_openpgp::armor;
+
+use super::error::{Failure, PgpErrorKind};
+
+/// Capacity of the buffer between the file and the packets, in bytes.
+const INPUT_BUFFER: usize = 64 << 10;
+
+/// Makes any reader `Sync`, as sequoia wants them; only exclusive references ever reach it.
+pub(super) struct Exclusive<R>(Mutex<R>);
+
+impl<R> Exclusive<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self(Mutex::new(reader))
+    }
+}
+
+impl<R: Read> Read for Exclusive<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).read(buf)
+    }
+}
+
+type Source = Box<dyn Read + Send + Sync>;
+
+/// The file, without armour.
+pub(super) struct Input {
+    reader: BufReader<Source>,
+    failure: Failure,
+}
+
+/// How long a body, or a piece of one, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Length {
+    Definite(u64),
+    /// A piece; another length follows it.
+    Partial(u64),
+    /// To the end of the file.
+    Indeterminate,
+}
+
+/// A packet's header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Header {
+    pub(super) tag: u8,
+    length: Length,
+}
+
+impl Input {
+    /// Takes armour off where there is some.
+    pub(super) fn new(reader: impl Read + Send + 'static, failure: Failure) -> Result<Self, PgpErrorKind> {
+        let boxed: Source = Box::new(Exclusive::new(reader));
+        let mut input = Self { reader: BufReader::with_capacity(INPUT_BUFFER, boxed), failure };
+        let first = loop {
+            match input.reader.fill_buf() {
+                Ok(bytes) => break bytes.first().copied(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(PgpErrorKind::Io(e)),
+            }
+        };
+        match first {
+            None => Err(PgpErrorKind::Truncated),
+            Some(b'-' | b'\n' | b'\r') => {
+                let mode = armor::ReaderMode::Tolerant(Some(armor::Kind::Message));
+                let bare: Source = Box::new(armor::Reader::from_reader(input.reader, mode));
+                Ok(Self { reader: BufReader::with_capacity(INPUT_BUFFER, bare), failure: input.failure })
+            }
+            Some(_) => Ok(input),
+        }
+    }
+
+    /// The next packet's header; `None` at the end of the file.
+    pub(super) fn next_header(&mut self) -> Result<Option<Header>, PgpErrorKind> {
+        let Some(ctb) = self.byte_or_end()? else { return Ok(None) };
+        if ctb & 0x80 == 0 {
+            return Err(PgpErrorKind::NotOpenPgp(format!("a packet cannot start with the byte {ctb:#04x}")));
+        }
+        if ctb & 0x40 != 0 {
+            return Ok(Some(Header { tag: ctb & 0x3f, length: self.new_length()? }));
+        }
+        let octets = match ctb & 3 {
+            0 => 1,
+            1 => 2,
+            2 => 4,
+            _ => return Ok(Some(Header { tag: (ctb >> 2) & 0xf, length: Length::Indeterminate })),
+        };
+        Ok(Some(Header { tag: (ctb >> 2) & 0xf, length: Length::Definite(self.number(octets)?) }))
+    }
+
+    /// A whole body of at most `limit` bytes.
+    pub(super) fn small_body(&mut self, header: Header, limit: usize) -> Result<Vec<u8>, PgpErrorKind> {
+        let Length::Definite(length) = header.length else {
+            return Err(PgpErrorKind::NotOpenPgp(format!("packet {} in pieces where that is not allowed", header.tag)));
+        };
+        let length = usize::try_from(length).ok().filter(|l| *l <= limit);
+        let length = length.ok_or_else(|| PgpErrorKind::Bomb(format!("a packet {} of more than {limit} bytes", header.tag)))?;
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).map_err(cut_off)?;
+        Ok(body)
+    }
+
+    /// The body as a stream; what is behind it must be the end of the file.
+    pub(super) fn into_body(self, header: Header) -> Body {
+        let (left, state) = match header.length {
+            Length::Definite(n) => (n, Piece::Last),
+            Length::Partial(n) => (n, Piece::More),
+            Length::Indeterminate => (u64::MAX, Piece::Indeterminate),
+        };
+        Body { input: self, left, state }
+    }
+
+    fn byte_or_end(&mut self) -> Result<Option<u8>, PgpErrorKind> {
+        let mut byte = [0];
+        loop {
+            match self.reader.read(&mut byte) {
+                Ok(0) => return Ok(None),
+                Ok(_) => return Ok(Some(byte[0])),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(PgpErrorKind::Io(e)),
+            }
+        }
+    }
+
+    fn number(&mut self, octets: usize) -> Result<u64, PgpErrorKind> {
+        let mut bytes = [0; 4];
+        let bytes = &mut bytes[..octets];
+        self.reader.read_exact(bytes).map_err(cut_off)?;
+        Ok(bytes.iter().fold(0, |n, b| n << 8 | u64::from(*b)))
+    }
+
+    fn new_length(&mut self) -> Result<Length, PgpErrorKind> {
+        let first = self.number(1)?;
+        Ok(match first {
+            0..192 => Length::Definite(first),
+            192..224 => Length::Definite(((first - 192) << 8) + self.number(1)? + 192),
+            224..255 => Length::Partial(1 << (first & 0x1f)),
+            _ => Length::Definite(self.number(4)?),
+        })
+    }
+}
+
+fn cut_off(e: io::Error) -> PgpErrorKind {
+    if e.kind() == io::ErrorKind::UnexpectedEof { PgpErrorKind::Truncated } else { PgpErrorKind::Io(e) }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    More,
+    Last,
+    Indeterminate,
+    Ended,
+    Failed,
+}
+
+/// A packet's body as a stream. Ends without an error only where the body is complete and nothing follows it. The first
+/// failure is in the [`Failure`] it was made with; reading again fails again.
+pub(super) struct Body {
+    input: Input,
+    left: u64,
+    state: Piece,
+}
+
+impl Body {
+    fn fail(&mut self, kind: PgpErrorKind) -> io::Error {
+        self.state = Piece::Failed;
+        self.input.failure.record(kind)
+    }
+
+    fn end(&mut self) -> io::Result<usize> {
+        match self.input.byte_or_end() {
+            Ok(None) => {
+                self.state = Piece::Ended;
+                Ok(0)
+            }
+            Ok(Some(_)) => Err(self.fail(PgpErrorKind::Modified("there is more data behind the message".into()))),
+            Err(kind) => Err(self.fail(kind)),
+        }
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        while self.left == 0 {
+            match self.state {
+                Piece::More => match self.input.new_length() {
+                    Ok(Length::Partial(n)) => self.left = n,
+                    Ok(Length::Definite(n)) => (self.left, self.state) = (n, Piece::Last),
+                    Ok(Length::Indeterminate) => (self.left, self.state) = (u64::MAX, Piece::Indeterminate),
+                    Err(kind) => return Err(self.fail(kind)),
+                },
+                Piece::Last | Piece::Indeterminate => return self.end(),
+                Piece::Ended => return Ok(0),
+                Piece::Failed => break,
+            }
+        }
+        if self.state == Piece::Failed {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
+        match self.input.reader.read(&mut buf[..want]) {
+            Ok(0) if self.state == Piece::Indeterminate => {
+                (self.left, self.state) = (0, Piece::Ended);
+                Ok(0)
+            }
+            Ok(0) => Err(self.fail(PgpErrorKind::Truncated)),
+            Ok(n) => {
+                self.left -= n as u64;
+                Ok(n)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
+            Err(e) => Err(self.fail(PgpErrorKind::Io(e))),
+        }
+    }
+}
+
+/// Reads until `buf` is full or the source ends; returns how much there is.
+pub(super) fn read_full(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match reader.read(&mut buf[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,240 @@
+//! What is inside the encrypted data: compression, signatures, and the content.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::{Arc, LazyLock};
+
+use sequoia_openpgp::packet::Signature as SignaturePacket;
+use sequoia_openpgp::parse::stream::{
+    MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerificationResult, Verifier, VerifierBuilder,
+};
+use sequoia_openpgp::parse::{PacketParser, Parse};
+use sequoia_openpgp::policy::{AsymmetricAlgorithm, StandardPolicy};
+use sequoia_openpgp::types::HashAlgorithm;
+use sequoia_openpgp::{Cert, KeyHandle, Packet};
+
+use super::certs::Certs;
+use super::container::{BUFFER, Complete, Integrity, Plain};
+use super::error::{Failure, PgpError, PgpErrorKind};
+
+/// Compressed packets in one another; gpg writes one.
+const MAX_COMPRESSION: usize = 4;
+/// Packets inside the encrypted data; gpg writes one per compression and content, two per signature.
+const MAX_PACKETS: usize = 64;
+
+/// How a signature was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureStatus {
+    /// It is right, by a key that was valid when it was made.
+    Good,
+    /// It is wrong, or the key must not have made it; with the reason.
+    Bad(String),
+    /// The key is not there, so nothing is known.
+    UnknownKey,
+}
+
+/// A signature over the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Whether it is right.
+    pub status: SignatureStatus,
+    /// Fingerprint of the key or subkey that signed, in upper-case hexadecimal; the id that the signature names where the key is
+    /// not known; empty where it names none.
+    pub key: String,
+    /// Fingerprint of the primary key that it belongs to, where the key is known.
+    pub primary: Option<String>,
+}
+
+/// What is known of a file that was read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How the content is protected against changes; where it is, it was not changed.
+    pub integrity: Integrity,
+    /// All signatures, in the order of the message.
+    pub signatures: Vec<Signature>,
+    name: String,
+}
+
+impl Report {
+    /// An error unless there is a good signature by this key: fingerprint of the primary key or of the subkey that signed, or a
+    /// long key id, in hexadecimal, with or without spaces and `0x`. Shorter ids are easily forged and match nothing.
+    pub fn require_signature(&self, fingerprint: &str) -> Result<(), PgpError> {
+        let digits: String = fingerprint.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_uppercase();
+        let wanted = digits.strip_prefix("0X").unwrap_or(&digits);
+        let matches = |key: &str| matches!(wanted.len(), 16 | 40 | 64) && key.ends_with(wanted);
+        let good = |s: &&Signature| s.status == SignatureStatus::Good;
+        let by = |s: &Signature| matches(&s.key) || s.primary.as_deref().is_some_and(matches);
+        if self.signatures.iter().filter(good).any(by) {
+            return Ok(());
+        }
+        let found = match self.signatures.iter().find(|s| by(s)).or(self.signatures.first()) {
+            None => "it is not signed".to_owned(),
+            Some(Signature { status: SignatureStatus::Good, key, .. }) => format!("it is signed by {key}"),
+            Some(Signature { status: SignatureStatus::Bad(why), key, .. }) => format!("the signature by {key} is bad: {why}"),
+            Some(Signature { key, .. }) => format!("it is signed by {key}, whose public key is not there to check it"),
+        };
+        Err(PgpErrorKind::NotSignedBy { wanted: wanted.to_owned(), found }.of(&self.name))
+    }
+}
+
+/// The content of a file as a stream.
+///
+/// The end comes only after everything was checked: a reader that sees an orderly end has read what was encrypted (but see
+/// [`Integrity::None`]). What was read before that may be anything an attacker likes, with [`Integrity::Mdc`]; with
+/// [`Integrity::Aead`] it is true content, perhaps not all. The first error is a [`PgpError`] inside the `io::Error`.
+pub struct Decrypted {
+    verifier: Verifier<'static, Checks>,
+    integrity: Integrity,
+    complete: Complete,
+    failure: Failure,
+    name: String,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    Ended,
+    Failed,
+}
+
+impl fmt::Debug for Decrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decrypted").field("name", &self.name).field("integrity", &self.integrity).finish_non_exhaustive()
+    }
+}
+
+impl Decrypted {
+    pub(super) fn new(
+        plain: Plain,
+        integrity: Integrity,
+        complete: Complete,
+        failure: Failure,
+        certs: Arc<Certs>,
+        name: &str,
+    ) -> Result<Self, PgpErrorKind> {
+        let checks = Checks { certs, signatures: Vec::new(), packets: 0, failure: failure.clone() };
+        let verifier = VerifierBuilder::from_reader(plain)
+            .and_then(|builder| builder.buffer_size(BUFFER).with_policy(&*POLICY, None, checks))
+            .map_err(|e| what_failed(e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
+        Ok(Self { verifier, integrity, complete, failure, name: name.to_owned(), state: State::Reading })
+    }
+
+    /// How the content is protected against changes; known from the start.
+    pub fn integrity(&self) -> Integrity {
+        self.integrity
+    }
+
+    /// Reads what was not read yet, and tells what is known of the whole.
+    pub fn finish(mut self) -> Result<Report, PgpError> {
+        let mut rest = vec![0; BUFFER];
+        while self.read_checked(&mut rest)? > 0 {}
+        let signatures = std::mem::take(&mut self.verifier.helper_mut().signatures);
+        Ok(Report { integrity: self.integrity, signatures, name: self.name })
+    }
+
+    fn read_checked(&mut self, buf: &mut [u8]) -> Result<usize, PgpError> {
+        match self.state {
+            State::Ended => return Ok(0),
+            // The library does not bear being read again.
+            State::Failed => return Err(PgpErrorKind::Modified("reading it failed before".into()).of(&self.name)),
+            State::Reading if buf.is_empty() => return Ok(0),
+            State::Reading => {}
+        }
+        let kind = match self.verifier.read(buf) {
+            Ok(0) if self.complete.get() => {
+                self.state = State::Ended;
+                return Ok(0);
+            }
+            Ok(0) => self.failure.take().unwrap_or_else(|| PgpErrorKind::Modified("there is more in it than one message".into())),
+            Ok(n) => return Ok(n),
+            Err(e) => what_failed(e, &self.failure, self.integrity),
+        };
+        self.state = State::Failed;
+        Err(kind.of(&self.name))
+    }
+}
+
+impl Read for Decrypted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(self.read_checked(buf)?)
+    }
+}
+
+/// The kind of failure behind an error of the library.
+fn what_failed(e: io::Error, failure: &Failure, integrity: Integrity) -> PgpErrorKind {
+    match failure.take() {
+        Some(kind) => kind,
+        None if e.kind() == io::ErrorKind::UnexpectedEof && integrity == Integrity::None => PgpErrorKind::Truncated,
+        None => PgpErrorKind::Modified(format!("the decrypted data is no OpenPGP message ({e})")),
+    }
+}
+
+/// As GnuPG, and other than today's recommendations: archives live long, and were signed with what was usual in their time.
+static POLICY: LazyLock<StandardPolicy<'static>> = LazyLock::new(|| {
+    let mut policy = StandardPolicy::new();
+    policy.accept_hash(HashAlgorithm::SHA1);
+    policy.accept_hash(HashAlgorithm::RipeMD);
+    for algo in [AsymmetricAlgorithm::RSA1024, AsymmetricAlgorithm::DSA1024, AsymmetricAlgorithm::DSA2048] {
+        policy.accept_asymmetric_algo(algo);
+    }
+    policy.accept_packet_tag_version(sequoia_openpgp::packet::Tag::Signature, 3);
+    policy
+});
+
+/// What the library asks and tells while it reads.
+#[derive(Debug)]
+struct Checks {
+    certs: Arc<Certs>,
+    signatures: Vec<Signature>,
+    packets: usize,
+    failure: Failure,
+}
+
+impl VerificationHelper for Checks {
+    fn inspect(&mut self, pp: &PacketParser<'_>) -> sequoia_openpgp::Result<()> {
+        self.packets += 1;
+        let depth = usize::try_from(pp.recursion_depth()).unwrap_or_default();
+        let bomb = match &pp.packet {
+            Packet::CompressedData(_) if depth >= MAX_COMPRESSION => format!("packed more than {MAX_COMPRESSION} times over"),
+            _ if self.packets > MAX_PACKETS => format!("more than {MAX_PACKETS} packets inside"),
+            _ => return Ok(()),
+        };
+        Err(self.failure.record(PgpErrorKind::Bomb(bomb)).into())
+    }
+
+    fn get_certs(&mut self, ids: &[KeyHandle]) -> sequoia_openpgp::Result<Vec<Cert>> {
+        Ok(self.certs.find(ids))
+    }
+
+    fn check(&mut self, structure: MessageStructure<'_>) -> sequoia_openpgp::Result<()> {
+        for layer in structure {
+            if let MessageLayer::SignatureGroup { results } = layer {
+                self.signatures.extend(results.into_iter().map(judge));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn judge(result: VerificationResult<'_>) -> Signature {
+    let named = |sig: &SignaturePacket| sig.get_issuers().first().map(|id| format!("{id:X}")).unwrap_or_default();
+    let unknown = |status, key| Signature { status, key, primary: None };
+    match result {
+        Ok(good) => known(SignatureStatus::Good, &good.ka.key().fingerprint(), good.ka.cert()),
+        Err(VerificationError::MissingKey { sig }) => unknown(SignatureStatus::UnknownKey, named(sig)),
+        Err(VerificationError::UnboundKey { sig, cert, error }) => {
+            let primary = Some(format!("{:X}", cert.fingerprint()));
+            Signature { status: SignatureStatus::Bad(error.to_string()), key: named(sig), primary }
+        }
+        Err(VerificationError::BadKey { ka, error, .. } | VerificationError::BadSignature { ka, error, .. }) => {
+            known(SignatureStatus::Bad(error.to_string()), &ka.key().fingerprint(), ka.cert())
+        }
+        Err(VerificationError::MalformedSignature { sig, error }) => unknown(SignatureStatus::Bad(error.to_string()), named(sig)),
+        Err(other) => unknown(SignatureStatus::Bad(other.to_string()), String::new()),
+    }
+}
+
+fn known(status: SignatureStatus, key: &sequoia_openpgp::Fingerprint, cert: &Cert) -> Signature {
+    Signature { status, key: format!("{key:X}"), primary: Some(format!("{:X}", cert.fingerprint())) }
+}

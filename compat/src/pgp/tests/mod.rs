@@ -1,0 +1,43 @@
+//! Tests of whole files: made by stock duplicity, made by the gpg at hand, and hostile ones.
+
+mod fixtures;
+mod hostile;
+mod real_gpg;
+
+use std::io::{Cursor, Read};
+use std::path::PathBuf;
+
+use super::{Keyring, PgpError, Report};
+
+/// The folder of real archives; `None`, with a word about it, where it is absent.
+fn fixtures() -> Option<PathBuf> {
+    let found = match std::env::var_os("DEDUPLICITY_FIXTURES") {
+        Some(dir) => Some(PathBuf::from(dir)),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .map(|dir| dir.join("shared/duplicity/fixtures"))
+            .find(|dir| dir.is_dir()),
+    };
+    if found.is_none() {
+        println!("skipped: no folder shared/duplicity/fixtures above this one, and DEDUPLICITY_FIXTURES is not set");
+    }
+    found
+}
+
+fn keyring(passphrases: &[&str]) -> Keyring {
+    let mut keyring = Keyring::new();
+    for phrase in passphrases {
+        keyring.add_passphrase(phrase.as_bytes());
+    }
+    keyring
+}
+
+/// The content and the report, or the first error.
+fn open(keyring: &Keyring, file: &[u8]) -> Result<(Vec<u8>, Report), PgpError> {
+    let mut stream = keyring.decrypt(Cursor::new(file.to_vec()), "test")?;
+    let mut content = Vec::new();
+    if let Err(e) = stream.read_to_end(&mut content) {
+        return Err(e.downcast::<PgpError>().expect("streams fail with a PgpError"));
+    }
+    Ok((content, stream.finish()?))
+}
