@@ -30,7 +30,7 @@ enum Input {
     Files {
         options: WalkOptions,
         /// A walk that has been begun already.
-        begun: Cell<Option<Result<WalkSource, Error>>>,
+        begun: Cell<Option<Result<Box<WalkSource>, Error>>>,
     },
     Stream(StreamOnce),
 }
@@ -39,19 +39,23 @@ impl Input {
     /// Lets the walk read ahead before anybody asks for an entry.
     fn begin(&self, monitor: &Arc<dyn Monitor>) {
         if let Self::Files { options, begun } = self {
-            begun.set(Some(WalkSource::new(options.clone(), Arc::clone(monitor))));
+            begun.set(Some(walk(options, monitor)));
         }
     }
 
     fn source(&self, monitor: &Arc<dyn Monitor>) -> Result<Box<dyn EntrySource>, Error> {
         match self {
             Self::Files { options, begun } => {
-                let walk = begun.take().unwrap_or_else(|| WalkSource::new(options.clone(), Arc::clone(monitor)));
-                Ok(Box::new(walk?))
+                let source = begun.take().unwrap_or_else(|| walk(options, monitor))?;
+                Ok(source)
             }
             Self::Stream(stream) => stream.source(),
         }
     }
+}
+
+fn walk(options: &WalkOptions, monitor: &Arc<dyn Monitor>) -> Result<Box<WalkSource>, Error> {
+    WalkSource::new(options.clone(), Arc::clone(monitor)).map(Box::new)
 }
 
 pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
