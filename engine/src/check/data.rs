@@ -21,9 +21,6 @@ use crate::repo::names;
 /// Bytes of packs in memory at a time; a single larger pack is read alone.
 const MAX_BYTES: u64 = 96 << 20;
 
-/// Those that read and those that work, together.
-const MOST_THREADS: usize = 16;
-
 /// A pack to be read.
 #[derive(Clone, Copy)]
 struct Job {
@@ -45,7 +42,7 @@ pub(super) fn check(check: &Check<'_>, packs: &Packs, level: &CheckLevel, report
     check.monitor.expect(Counter::Packs, jobs.len() as u64);
     check.monitor.expect(Counter::Bytes, total);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let threads = (check.repo.backend().concurrency() + cores).min(MOST_THREADS);
+    let threads = check.repo.backend().concurrency().clamp(1, cores * 2);
     let (budget, read) = (Budget::new(), Mutex::new((0, 0)));
     check.in_parallel(threads, &jobs, |plain: &mut Vec<u8>, job| {
         let _permit = budget.take(job.size);
