@@ -86,7 +86,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
         monitor.note(format!("comparing with {}", parent.as_deref().unwrap_or("no earlier snapshot")));
     }
     monitor.stage("backing up");
-    let outcome = backup::run(&repo, &mut || input.source(&monitor), &options, &monitor)?;
+    let outcome = backup::run(&repo, &mut |_| input.source(&monitor), &options, &monitor)?;
     report(&context.ui, &options, &outcome, started.elapsed())?;
     match context.ui.problem_count().max(outcome.problems) {
         0 => Ok(Status::Complete),

@@ -105,7 +105,7 @@ fn streams_are_read_as_they_come_and_never_wait_for_each_other() {
     let world = World::new();
     let tree: Tree = (0..200_u32).map(|i| (format!("f{i:03}"), noise(i, (i as usize % 7) * 700_000))).collect();
     let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
-    let mut source = || Ok(Box::new(streams::feed(tree.clone().into_iter().collect())) as Box<dyn EntrySource>);
+    let mut source = |_: &Arc<Reader>| Ok(Box::new(streams::feed(tree.clone().into_iter().collect())) as Box<dyn EntrySource>);
     let outcome = run(&world.repo, &mut source, &world.options(), &monitor).expect("backs up");
     assert_eq!((outcome.problems, outcome.files_new), (0, 200));
     assert_eq!(world.contents(&outcome.snapshot.expect("committed")), tree);
@@ -119,7 +119,7 @@ fn a_store_that_fails_ends_a_backup_of_streams() {
     let repo = Arc::new(Repository::open(Arc::new(fault), b"x").expect("opens"));
     let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
     let files = || (0..100_u32).map(|i| (format!("f{i:03}"), noise(i, 2_000_000))).collect();
-    let mut source = || Ok(Box::new(streams::feed(files())) as Box<dyn EntrySource>);
+    let mut source = |_: &Arc<Reader>| Ok(Box::new(streams::feed(files())) as Box<dyn EntrySource>);
     let result = run(&repo, &mut source, &world.options(), &monitor);
     assert!(matches!(result, Err(Error::Backend(_))), "{result:?}");
 }
@@ -159,7 +159,8 @@ fn stored_content_is_taken_over_without_reading_and_read_where_it_must_be() {
         origin: Some("x".into()),
         ..world.options()
     };
-    let mut source = || Ok(Box::new(StoredSource(entries.clone().into_iter(), Arc::clone(&files))) as Box<dyn EntrySource>);
+    let mut source =
+        |_: &Arc<Reader>| Ok(Box::new(StoredSource(entries.clone().into_iter(), Arc::clone(&files))) as Box<dyn EntrySource>);
     let outcome = run(&world.repo, &mut source, &options, &monitor).expect("second");
     assert_eq!((outcome.files_unmodified, outcome.added_bytes), (3002, 0));
     let name = outcome.snapshot.expect("committed");
@@ -194,7 +195,7 @@ fn what_the_source_lost_counts_and_tags() {
     let world = World::new();
     let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
     let options = BackupOptions { incomplete_tag: Some("partial".into()), ..world.options() };
-    let outcome = run(&world.repo, &mut || Ok(Box::new(Losing) as _), &options, &monitor).expect("runs");
+    let outcome = run(&world.repo, &mut |_| Ok(Box::new(Losing) as _), &options, &monitor).expect("runs");
     assert_eq!(outcome.problems, 3);
     let snapshot = world.repo.read_snapshot(&outcome.snapshot.expect("committed")).expect("snapshot");
     assert_eq!((snapshot.problems, snapshot.tags), (3, vec!["partial".to_owned()]));

@@ -138,7 +138,7 @@ impl World {
 
     fn backup_with(&self, tree: &Tree, options: &BackupOptions) -> Result<BackupOutcome> {
         let monitor: Arc<dyn Monitor> = Arc::clone(&self.monitor) as _;
-        run(&self.repo, &mut || Ok(self.source(tree)), options, &monitor)
+        run(&self.repo, &mut |_| Ok(self.source(tree)), options, &monitor)
     }
 
     fn reader(&self) -> Reader {
@@ -243,7 +243,7 @@ fn a_fence_makes_the_backup_move_on_and_lose_nothing() {
     let close = seal_close(&keys.epochs, id, 0, &Close { run: [1; 16], condemned: vec![], previous: None }).expect("seals");
     let mut rounds = 0;
     let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
-    let mut source = || {
+    let mut source = |_: &Arc<Reader>| {
         rounds += 1;
         if rounds == 1 {
             world.backend.create(&names::epoch(0, EpochRole::Close), close.clone().into())?;
@@ -288,7 +288,8 @@ fn after_an_interruption_the_next_run_goes_on() {
     let cancelled = Arc::new(Collector::default());
     let monitor: Arc<dyn Monitor> = Arc::clone(&cancelled) as _;
     let options = world.options();
-    let mut source = || Ok(Box::new(Interrupting(world.source(&tree), 2500, Arc::clone(&cancelled))) as Box<dyn EntrySource>);
+    let mut source =
+        |_: &Arc<Reader>| Ok(Box::new(Interrupting(world.source(&tree), 2500, Arc::clone(&cancelled))) as Box<dyn EntrySource>);
     let result = run(&world.repo, &mut source, &options, &monitor);
     assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
     assert!(world.objects("snapshots/").is_empty());
@@ -306,7 +307,7 @@ fn a_store_that_fails_ends_the_backup_with_its_error() {
         fault.inject(Rule::new(Method::Create, Fault::Error(crate::backend::ErrorKind::NoSpace)).key(prefix));
         let repo = Arc::new(Repository::open(Arc::new(fault), b"x").expect("opens"));
         let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
-        let result = run(&repo, &mut || Ok(world.source(&tree)), &world.options(), &monitor);
+        let result = run(&repo, &mut |_| Ok(world.source(&tree)), &world.options(), &monitor);
         let kind = match result {
             Err(Error::Backend(e)) => e.kind,
             other => panic!("{prefix}: {other:?}"),

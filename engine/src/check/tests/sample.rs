@@ -15,7 +15,7 @@ use crate::format::{ObjectKind, epoch};
 use crate::fs::{WalkOptions, WalkSource};
 use crate::monitor::{Collector, Monitor, Problem};
 use crate::repo::names::{self, EpochRole};
-use crate::repo::{InitOptions, Repository};
+use crate::repo::{InitOptions, Reader, Repository};
 
 pub(super) struct Sample {
     pub(super) store: Arc<MemBackend>,
@@ -61,7 +61,9 @@ impl Sample {
             dry_run: false,
             cache_dir: None,
         };
-        let source = || Ok(Box::new(WalkSource::new(walk.clone(), Arc::clone(&monitor))?) as Box<dyn crate::entry::EntrySource>);
+        let source = |_: &Arc<Reader>| {
+            Ok(Box::new(WalkSource::new(walk.clone(), Arc::clone(&monitor))?) as Box<dyn crate::entry::EntrySource>)
+        };
         backup::run(&self.repo, &mut { source }, &options, &monitor).unwrap();
     }
 

@@ -87,7 +87,7 @@ impl World {
     fn backup(&self) -> SnapshotName {
         let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
         let walk = WalkOptions { roots: vec![self.source("")], ..WalkOptions::default() };
-        let mut source = || -> Result<Box<dyn crate::entry::EntrySource>> {
+        let mut source = |_: &Arc<Reader>| -> Result<Box<dyn crate::entry::EntrySource>> {
             Ok(Box::new(WalkSource::new(walk.clone(), Arc::clone(&monitor))?))
         };
         let outcome = backup::run(&self.repo, &mut source, &self.backup_options(), &monitor).expect("backs up");
@@ -297,7 +297,7 @@ mod own_root {
         let world = World::new();
         let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
         let meta = Metadata { mode: 0o750, mtime: Timestamp { seconds: 1_000_000_000, nanos: 0 }, ..Metadata::default() };
-        let mut source = || {
+        let mut source = |_: &Arc<Reader>| {
             let (meta, kind) = (meta.clone(), kind.clone());
             let content = if kind == Kind::File { SourceContent::None } else { SourceContent::Lazy(Box::new(Empty)) };
             let entry = SourceEntry { path: EntryPath::root(), kind, meta, size: 0, content };
