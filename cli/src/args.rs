@@ -1,6 +1,8 @@
 //! The arguments, as clap takes them apart. Values are checked here where a parser suffices; what they mean together is
 //! decided by the commands.
 
+mod duplicity;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -9,6 +11,7 @@ use engine::check::{CheckLevel, Share};
 use engine::codec::Level;
 use engine::entry::Timestamp;
 
+pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -113,6 +116,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
+    /// Import archives of other programs
+    Import(ImportArgs),
+    /// Look at archives of duplicity as they are
+    Duplicity(DuplicityArgs),
     /// Tell how much the repository holds and what deduplication and compression save
     #[command(after_help = "Example:\n  deduplicity stats --json")]
     Stats,

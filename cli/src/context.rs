@@ -87,6 +87,14 @@ impl Context {
         }
     }
 
+    /// The S3 options as far as they concern where an archive is.
+    pub fn s3_for(&self, options: &mut transport::Options) {
+        let args = &self.global.s3;
+        options.s3_endpoint.clone_from(&args.s3_endpoint);
+        options.s3_region.clone_from(&args.s3_region);
+        options.s3_profile.clone_from(&args.s3_profile);
+    }
+
     /// Opens the repository.
     pub fn open(&self) -> Result<Arc<Repository>> {
         self.open_after(|| ())

@@ -2,6 +2,7 @@
 //! engine's business.
 
 mod announce;
+mod archive;
 mod args;
 mod cmd;
 mod context;
@@ -20,7 +21,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use args::{Cli, Command};
+use args::{Cli, Command, ImportFrom};
 use context::Context;
 use exit::Status;
 use ui::Ui;
@@ -57,6 +58,10 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Cat(args) => cmd::list::cat(&context, &args),
         Command::Restore(args) => cmd::restore::run(&context, &args),
         Command::Check(args) => cmd::check::run(&context, &args),
+        Command::Import(args) => match &args.from {
+            ImportFrom::Duplicity(args) => cmd::import::run(&context, args),
+        },
+        Command::Duplicity(args) => cmd::duplicity::run(&context, &args.command),
         Command::Stats => cmd::stats::run(&context),
         Command::Key(args) => cmd::key::run(&context, &args.command),
         Command::Version => version(ui),

@@ -38,6 +38,12 @@ fn epoch(text: &str) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(whole.parse().ok()?, nanos * sign).ok()
 }
 
+/// A time as duplicity takes it, in seconds since 1970.
+pub fn duplicity_time(text: &str) -> anyhow::Result<i64> {
+    compat::time::parse_argument(text, engine::repo::now().seconds)
+        .ok_or_else(|| crate::exit::advise(format!("'{text}' is no time"), "use one like 2019-05-01, 2019-05-01T08:15:00Z, 3D (days ago) or seconds since 1970"))
+}
+
 /// A compression level.
 pub fn compression(text: &str) -> Result<Level, String> {
     match text {

@@ -50,6 +50,8 @@ pub enum Purpose {
     Existing,
     /// One that is to be added, or to replace another.
     New,
+    /// The one of an archive that is imported.
+    Archive,
 }
 
 impl fmt::Display for Purpose {
@@ -57,6 +59,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::Existing => "password",
             Self::New => "new password",
+            Self::Archive => "pass phrase of the archive",
         })
     }
 }
@@ -115,6 +118,7 @@ impl Source {
                     Purpose::Existing => {
                         "set DEDUPLICITY_PASSWORD or DEDUPLICITY_PASSWORD_FILE, or use --password-file or --password-command"
                     }
+                    Purpose::Archive => "set PASSPHRASE, or use --passphrase-file",
                     Purpose::New => "set DEDUPLICITY_NEW_PASSWORD or DEDUPLICITY_NEW_PASSWORD_FILE, or use --new-password-file",
                 };
                 return Err(advise(format!("no {purpose} given, and no terminal to ask for it"), hint));
@@ -131,6 +135,15 @@ impl Source {
         }
         Ok(password)
     }
+}
+
+/// A pass phrase of something else than a repository: the first line of what there is.
+///
+/// # Errors
+///
+/// If it cannot be read, or is empty.
+pub fn read_passphrase(source: Source) -> Result<Password> {
+    source.read(Purpose::Archive, Ask::Once)
 }
 
 fn can_ask() -> bool {
