@@ -88,7 +88,7 @@ fn agent(tls: Tls, options: &Options, connections: usize) -> Result<Agent, Failu
         .timeout_per_write(Some(options.pause))
         .max_idle_connections_per_host(connections);
     if tls == Tls::On {
-        let roots: Vec<_> = tls::roots()?.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        let roots: Vec<_> = tls::roots(options)?.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = TlsConfig::builder().root_certs(RootCerts::from(roots)).unversioned_rustls_crypto_provider(provider);
         config = config.tls_config(tls.build());

@@ -91,7 +91,7 @@ impl Ftp {
         let tls = match how {
             FtpTls::Off => None,
             how => {
-                let connector = Connector { config: tls::client()?, pause: options.pause };
+                let connector = Connector { config: tls::client(options)?, pause: options.pause };
                 Some(Tls { connector, how, found: OnceLock::new() })
             }
         };

@@ -116,7 +116,8 @@ pub(crate) fn run(command: &mut Command, input: &[u8], pause: Duration, limit: u
 }
 
 fn not_installed(program: &str) -> Failure {
-    let package = if program == "ssh" { "openssh-client" } else { program };
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let package = if name == "ssh" { "openssh-client" } else { name };
     Failure::new(StoreErrorKind::Unusable, format!("the program {program} is not installed: install the package {package}"))
 }
 

@@ -43,7 +43,7 @@ use crate::error::Failure;
 use crate::remote::{Protocol, Remote};
 
 pub use location::{FtpTls, InvalidUrl, Location, Result, RsyncRoute, S3Location, Server, Tls, parse};
-pub use options::Options;
+pub use options::{Options, Programs};
 
 /// Files in a folder at most: more is an endless listing, or no archive.
 const MAX_FILES: usize = 1_000_000;

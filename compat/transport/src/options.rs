@@ -1,5 +1,6 @@
 //! What the URL does not say.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -22,12 +23,33 @@ pub struct Options {
     pub s3_unencrypted: bool,
     /// More arguments for `ssh`, such as `-oIdentityFile=...`.
     pub ssh_arguments: Vec<String>,
+    /// Certificates (PEM) that are trusted by ftp and webdav besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Programs that are run.
+    pub programs: Programs,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
     /// Longest pause within an answer.
     pub pause: Duration,
     /// How many files at once; 0: what suits the protocol.
     pub connections: usize,
+}
+
+/// Where helper programs are: names, which are searched for as a shell would, or paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programs {
+    /// OpenSSH's client.
+    pub ssh: PathBuf,
+    /// rsync.
+    pub rsync: PathBuf,
+    /// rclone.
+    pub rclone: PathBuf,
+}
+
+impl Default for Programs {
+    fn default() -> Self {
+        Self { ssh: "ssh".into(), rsync: "rsync".into(), rclone: "rclone".into() }
+    }
 }
 
 impl Default for Options {
@@ -40,6 +62,8 @@ impl Default for Options {
             s3_credentials: None,
             s3_unencrypted: false,
             ssh_arguments: Vec::new(),
+            ca_file: None,
+            programs: Programs::default(),
             connect_timeout: Duration::from_secs(7),
             pause: Duration::from_secs(60),
             connections: 0,

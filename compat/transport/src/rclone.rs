@@ -1,6 +1,7 @@
 //! Whatever rclone speaks, by the system's program and with its own configuration.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ const CONNECTIONS: usize = 4;
 const MAX_LISTING: u64 = 64 * 1024 * 1024;
 
 pub(crate) struct Rclone {
+    program: PathBuf,
     /// `remote:path`.
     remote: String,
     connect_timeout: Duration,
@@ -33,6 +35,7 @@ impl std::fmt::Debug for Rclone {
 impl Rclone {
     pub(crate) fn new(remote: &str, options: &Options) -> Self {
         Self {
+            program: options.programs.rclone.clone(),
             remote: remote.trim_end_matches('/').to_owned(),
             connect_timeout: options.connect_timeout,
             pause: options.pause,
@@ -41,7 +44,7 @@ impl Rclone {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("rclone");
+        let mut command = Command::new(&self.program);
         command.args(["--ask-password=false", "--retries=1", "--low-level-retries=3", "--stats=0", "--log-level=ERROR"]);
         command.arg(format!("--contimeout={}s", self.connect_timeout.as_secs().max(1)));
         command.arg(format!("--timeout={}s", self.pause.as_secs().max(1)));

@@ -8,6 +8,7 @@ mod list;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -30,6 +31,7 @@ const GREETING: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(crate) struct Rsync {
+    program: PathBuf,
     server: Server,
     route: RsyncRoute,
     /// Which way it is, for `RsyncRoute::Either`.
@@ -59,6 +61,7 @@ enum Way {
 impl Rsync {
     pub(crate) fn new(server: &Server, route: RsyncRoute, options: &Options) -> Result<Self, Failure> {
         Ok(Self {
+            program: options.programs.rsync.clone(),
             server: server.clone(),
             route,
             found: OnceLock::new(),
@@ -96,7 +99,7 @@ impl Rsync {
 
     /// The program with everything but what to do, and the folder with a slash at its end.
     fn command(&self, way: Way) -> (Command, String) {
-        let mut command = Command::new("rsync");
+        let mut command = Command::new(&self.program);
         // Names as they are, and not shown to any shell.
         command.args(["--8-bit-output", "--no-human-readable", "--protect-args", "--no-motd"]);
         command.arg(format!("--timeout={}", self.pause.as_secs().max(1)));
@@ -118,8 +121,10 @@ impl Rsync {
                 format!("{user}{host}::{path}/")
             }
             Way::Ssh => {
-                let quoted = self.ssh.arguments().iter().map(|a| format!("'{}'", a.replace('\'', "''")));
-                command.arg(format!("--rsh=ssh {}", quoted.collect::<Vec<_>>().join(" ")));
+                let program = self.ssh.program.to_string_lossy();
+                let words = [program.as_ref()].into_iter().chain(self.ssh.arguments().iter().map(String::as_str));
+                let quoted: Vec<_> = words.map(|word| format!("'{}'", word.replace('\'', "''"))).collect();
+                command.arg(format!("--rsh={}", quoted.join(" ")));
                 self.ssh.prepare(&mut command);
                 // An empty path is the home, and `/` would not be.
                 let slash = if path.is_empty() && !self.server.path.starts_with('/') { "" } else { "/" };

@@ -125,7 +125,7 @@ struct Session {
 
 impl Session {
     fn connect(inner: &Inner) -> Result<Self, Failure> {
-        let mut command = Command::new("ssh");
+        let mut command = Command::new(&inner.ssh.program);
         command.args(inner.ssh.arguments()).args(["-s", "--", &inner.ssh.server.host, "sftp"]);
         inner.ssh.prepare(&mut command);
         let mut helper = Helper::spawn(&mut command, Stdio::piped())?;

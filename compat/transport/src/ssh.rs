@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ const ASKPASS: &str = "#!/bin/sh\n\
 /// How to call `ssh` for one server.
 #[derive(Debug)]
 pub(crate) struct Ssh {
+    pub program: PathBuf,
     pub server: Server,
     arguments: Vec<String>,
     askpass: Option<Askpass>,
@@ -45,7 +47,8 @@ impl Ssh {
     pub(crate) fn new(server: &Server, options: &Options) -> Result<Self, Failure> {
         let password = server.password.clone().or_else(|| options.password.clone());
         let askpass = password.map(Askpass::new).transpose()?;
-        Ok(Self { arguments: arguments(server, options, askpass.is_some()), server: server.clone(), askpass })
+        let arguments = arguments(server, options, askpass.is_some());
+        Ok(Self { program: options.programs.ssh.clone(), arguments, server: server.clone(), askpass })
     }
 
     /// Everything before the host.

@@ -3,13 +3,22 @@
 use std::sync::Arc;
 
 use compat::store::StoreErrorKind;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::error::Failure;
+use crate::options::Options;
 
-/// The system's root certificates, or those of `SSL_CERT_FILE`.
-pub(crate) fn roots() -> Result<Vec<rustls::pki_types::CertificateDer<'static>>, Failure> {
-    let found = rustls_native_certs::load_native_certs().certs;
+/// The system's root certificates, or those of `SSL_CERT_FILE`; and those of the options.
+pub(crate) fn roots(options: &Options) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let mut found = rustls_native_certs::load_native_certs().certs;
+    if let Some(path) = &options.ca_file {
+        let failed = |e| Failure::new(StoreErrorKind::Unusable, format!("{}: no certificates in PEM: {e}", path.display()));
+        for certificate in CertificateDer::pem_file_iter(path).map_err(failed)? {
+            found.push(certificate.map_err(failed)?);
+        }
+    }
     if found.is_empty() {
         let message = "no root certificates found: install ca-certificates or set SSL_CERT_FILE";
         return Err(Failure::new(StoreErrorKind::Unusable, message));
@@ -18,9 +27,9 @@ pub(crate) fn roots() -> Result<Vec<rustls::pki_types::CertificateDer<'static>>,
 }
 
 /// For one server; keeps its sessions, so that data connections can take up the one of the control connection.
-pub(crate) fn client() -> Result<Arc<ClientConfig>, Failure> {
+pub(crate) fn client(options: &Options) -> Result<Arc<ClientConfig>, Failure> {
     let mut store = RootCertStore::empty();
-    store.add_parsable_certificates(roots()?);
+    store.add_parsable_certificates(roots(options)?);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
