@@ -1,4 +1,5 @@
 //! One suite for the stores behind all of duplicity's URLs, against real servers on loopback.
+#![expect(clippy::unwrap_used, reason = "all of it is a test")]
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -22,7 +23,12 @@ const LARGE: usize = 3_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn options() -> Options {
-    Options { password: Some(Zeroizing::new(PASSWORD.to_owned())), ..Options::default() }
+    Options { password: Some(Zeroizing::new(PASSWORD.to_owned())), ..no_password() }
+}
+
+/// Gives up sooner than people would.
+fn no_password() -> Options {
+    Options { attempts: 3, ..Options::default() }
 }
 
 /// A folder with files of all sizes and names, and with what is no file.
@@ -198,7 +204,7 @@ fn s3() {
 /// Options whose ssh knows nothing but the server's own files.
 fn ssh_options(server: &Daemon, config: &str) -> Options {
     let arguments = vec!["-F".to_owned(), server.path(config).display().to_string()];
-    Options { ssh_arguments: arguments, password: None, ..Options::default() }
+    Options { ssh_arguments: arguments, ..no_password() }
 }
 
 #[test]
@@ -355,11 +361,11 @@ fn rsync_daemon() {
     let at = server.address();
     let url = |at: SocketAddr| format!("rsync://{USER}@{at}::/files/my%20archive");
     reads_all(&url(at), &options(), &share);
-    reads_all(&format!("rsync://{}@{at}/files/my%20archive", login(USER, PASSWORD)), &Options::default(), &share);
+    reads_all(&format!("rsync://{}@{at}/files/my%20archive", login(USER, PASSWORD)), &no_password(), &share);
     fails(&format!("rsync://{USER}@{at}::files/no/such"), &options(), StoreErrorKind::NoStore);
     fails(&format!("rsync://{USER}@{at}::no-module/x"), &options(), StoreErrorKind::NoStore);
     fails(&format!("rsync://{}@{at}::files/my%20archive", login(USER, "wrong-secret")), &options(), StoreErrorKind::Denied);
-    fails(&url(at), &Options::default(), StoreErrorKind::Denied);
+    fails(&url(at), &no_password(), StoreErrorKind::Denied);
     notices_absence(url, &options());
     survives_cuts(at, url, &options(), &share);
 }
@@ -383,7 +389,7 @@ fn rsync_over_ssh() {
 fn rclone() {
     let share = Share::new();
     let Some(program) = servers::program("rclone") else { return };
-    let mut options = Options::default();
+    let mut options = no_password();
     options.programs.rclone = program.clone();
     reads_all(&format!("rclone::local:{}", share.archive().display()).replace("%20", "%2520"), &options, &share);
     fails(&format!("rclone::local:{}/no/such", share.root().display()), &options, StoreErrorKind::NoStore);
@@ -408,7 +414,7 @@ fn rclone() {
 
 #[test]
 fn missing_programs_are_named() {
-    let mut options = Options::default();
+    let mut options = no_password();
     options.programs = transport::Programs { ssh: "/no/ssh".into(), rsync: "/no/rsync".into(), rclone: "/no/rclone".into() };
     for (url, package) in
         [("sftp://h/x", "openssh-client"), ("rsync://h::m/x", "package rsync"), ("rclone:r:x", "package rclone")]

@@ -196,6 +196,9 @@ fn refusal(answer: &Response<Body>, missing: StoreErrorKind) -> Failure {
     let kind = match status.as_u16() {
         401 | 403 | 407 => StoreErrorKind::Denied,
         404 | 410 => missing,
+        // What a GET of a folder gets.
+        405 if missing == StoreErrorKind::NotFound => missing,
+        300..=399 if missing == StoreErrorKind::NotFound && location(answer).is_some_and(|l| l.ends_with('/')) => missing,
         408 | 425 | 429 | 500 | 502 | 503 | 504 => StoreErrorKind::Unreachable,
         300..=399 | 405 | 501 => StoreErrorKind::Unusable,
         _ => StoreErrorKind::Other,
@@ -204,13 +207,17 @@ fn refusal(answer: &Response<Body>, missing: StoreErrorKind) -> Failure {
         401 if offers_no_basic(answer) => " (the server takes no passwords by the Basic scheme)".to_owned(),
         401 => " (check user and password)".to_owned(),
         300..=399 => {
-            let target = answer.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()).unwrap_or("another address");
+            let target = location(answer).unwrap_or("another address");
             let shown = target.rsplit_once('@').map_or(target, |(_, place)| place);
             format!(" (the server redirects to {shown}: use that URL)")
         }
         _ => String::new(),
     };
     Failure::new(kind, format!("{status}{hint}"))
+}
+
+fn location(answer: &Response<Body>) -> Option<&str> {
+    answer.headers().get(header::LOCATION).and_then(|v| v.to_str().ok())
 }
 
 fn offers_no_basic(answer: &Response<Body>) -> bool {

@@ -413,7 +413,8 @@ fn kind_of(status: Status, text: &str, missing: StoreErrorKind) -> StoreErrorKin
             StoreErrorKind::Denied
         }
         Status::FileUnavailable | Status::BadFilename if denied => StoreErrorKind::Denied,
-        Status::FileUnavailable | Status::BadFilename => missing,
+        // 551 by the letter is something else, and some servers say it.
+        Status::FileUnavailable | Status::BadFilename | Status::PageTypeUnknown => missing,
         Status::NotAvailable
         | Status::CannotOpenDataConnection
         | Status::TransferAborted

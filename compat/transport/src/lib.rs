@@ -42,7 +42,7 @@ use compat::store::{Store, StoreError};
 use crate::error::Failure;
 use crate::remote::{Protocol, Remote};
 
-pub use location::{FtpTls, InvalidUrl, Location, Result, RsyncRoute, S3Location, Server, Tls, parse};
+pub use location::{FtpTls, InvalidUrl, Location, RcloneRemote, Result, RsyncRoute, S3Location, Server, Tls, parse};
 pub use options::{Options, Programs};
 
 /// Files in a folder at most: more is an endless listing, or no archive.
@@ -64,7 +64,7 @@ pub fn open(location: &Location, options: &Options) -> Result<Arc<dyn Store>, St
         }
         remote => protocol(remote, options).map_err(|failure| failure.at(&shown, ""))?,
     };
-    Ok(Arc::new(Remote::new(shown, protocol)))
+    Ok(Arc::new(Remote::new(shown, protocol, options.attempts)))
 }
 
 fn protocol(location: &Location, options: &Options) -> Result<Arc<dyn Protocol>, Failure> {

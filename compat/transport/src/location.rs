@@ -1,5 +1,6 @@
 //! duplicity's URLs.
 
+mod rclone;
 mod s3;
 
 use std::fmt;
@@ -36,8 +37,19 @@ pub enum Location {
     Dav(Server, Tls),
     /// A folder behind rsync.
     Rsync(Server, RsyncRoute),
-    /// `remote:path` of rclone.
-    Rclone(String),
+    /// A remote of rclone.
+    Rclone(RcloneRemote),
+}
+
+/// `name,key=value:path` or `:backend,key=value:path`, as rclone has it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RcloneRemote {
+    /// Of a configured remote, or `:` and a backend.
+    pub name: String,
+    /// What is set besides or instead of the configuration; may be secret.
+    pub parameters: Vec<(String, Zeroizing<String>)>,
+    /// Path in the remote.
+    pub path: String,
 }
 
 /// A bucket and what all names in it start with.
@@ -153,11 +165,7 @@ impl fmt::Display for Location {
                 write!(f, "rsync://{}::{path}", server.authority())
             }
             Self::Rsync(server, _) => write!(f, "rsync://{server}"),
-            // Parameters of a remote may hold passwords.
-            Self::Rclone(remote) => match remote.split_once(',') {
-                None => write!(f, "rclone:{remote}"),
-                Some((name, rest)) => write!(f, "rclone:{name},…:{}", rest.rsplit_once(':').map_or("", |(_, path)| path)),
-            },
+            Self::Rclone(remote) => write!(f, "rclone:{remote}"),
         }
     }
 }
@@ -181,9 +189,7 @@ pub fn parse(url: &str) -> Result<Location> {
         return Ok(Location::File(PathBuf::from(url)));
     };
     if scheme == "rclone" {
-        let remote = decode(rest.strip_prefix("//").unwrap_or(rest))?;
-        let named = remote.split_once(':').is_some_and(|(name, _)| !name.is_empty() && !name.starts_with('-'));
-        return if named || remote.starts_with(':') { Ok(Location::Rclone(remote)) } else { invalid("write rclone:REMOTE:PATH") };
+        return rclone::parse(&decode(rest.strip_prefix("//").unwrap_or(rest))?).map(Location::Rclone);
     }
     if scheme == "s3" && (rest.starts_with("http://") || rest.starts_with("https://")) {
         return s3::own_spelling(rest);

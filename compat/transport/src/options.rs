@@ -31,6 +31,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Longest pause within an answer.
     pub pause: Duration,
+    /// Attempts at a file, with growing waits between them, until one brings it forward.
+    pub attempts: u32,
     /// How many files at once; 0: what suits the protocol.
     pub connections: usize,
 }
@@ -66,6 +68,7 @@ impl Default for Options {
             programs: Programs::default(),
             connect_timeout: Duration::from_secs(7),
             pause: Duration::from_secs(60),
+            attempts: 8,
             connections: 0,
         }
     }

@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use compat::store::{StoreErrorKind, StoredFile};
+use zeroize::Zeroizing;
 
 use crate::MAX_FILES;
 use crate::error::Failure;
 use crate::helper::{self, Ended, Helper, PipeReader};
+use crate::location::RcloneRemote;
 use crate::options::Options;
 use crate::remote::{Protocol, Started};
 
@@ -18,8 +20,10 @@ const MAX_LISTING: u64 = 64 * 1024 * 1024;
 
 pub(crate) struct Rclone {
     program: PathBuf,
-    /// `remote:path`.
+    /// `remote:path`, without parameters.
     remote: String,
+    /// The parameters: in arguments all users of the machine could read them, and rclone repeats them in its messages.
+    environment: Vec<(String, Zeroizing<String>)>,
     connect_timeout: Duration,
     pause: Duration,
     connections: usize,
@@ -27,16 +31,22 @@ pub(crate) struct Rclone {
 
 impl std::fmt::Debug for Rclone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the remote, whose parameters may hold passwords.
-        f.debug_struct("Rclone").finish_non_exhaustive()
+        f.debug_struct("Rclone").field("remote", &self.remote).finish_non_exhaustive()
     }
 }
 
 impl Rclone {
-    pub(crate) fn new(remote: &str, options: &Options) -> Self {
+    pub(crate) fn new(remote: &RcloneRemote, options: &Options) -> Self {
+        let backend = remote.name.strip_prefix(':');
+        // A remote made up on the spot is one that is configured by variables alone.
+        let name = if backend.is_some() { "deduplicity" } else { remote.name.as_str() };
+        let kind = backend.map(|kind| ("type".to_owned(), Zeroizing::new(kind.to_owned())));
+        let variable = |key: &str| format!("RCLONE_CONFIG_{}_{}", name.to_uppercase(), key.to_uppercase().replace('-', "_"));
+        let settings = kind.into_iter().chain(remote.parameters.iter().cloned());
         Self {
             program: options.programs.rclone.clone(),
-            remote: remote.trim_end_matches('/').to_owned(),
+            remote: format!("{name}:{}", trim_slashes(&remote.path)),
+            environment: settings.map(|(key, value)| (variable(&key), value)).collect(),
             connect_timeout: options.connect_timeout,
             pause: options.pause,
             connections: options.connections_or(CONNECTIONS),
@@ -48,12 +58,13 @@ impl Rclone {
         command.args(["--ask-password=false", "--retries=1", "--low-level-retries=3", "--stats=0", "--log-level=ERROR"]);
         command.arg(format!("--contimeout={}s", self.connect_timeout.as_secs().max(1)));
         command.arg(format!("--timeout={}s", self.pause.as_secs().max(1)));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value.as_str())));
         command
     }
 
     /// A remote's root has no slash before the name.
     fn path_of(&self, name: &str) -> String {
-        let slash = if self.remote.ends_with(':') { "" } else { "/" };
+        let slash = if self.remote.ends_with([':', '/']) { "" } else { "/" };
         format!("{}{slash}{name}", self.remote)
     }
 }
@@ -89,6 +100,14 @@ impl Protocol for Rclone {
             reader.await_first()?;
         }
         Ok(Started { reader: Box::new(reader), size })
+    }
+}
+
+/// The root stays.
+fn trim_slashes(path: &str) -> &str {
+    match path.trim_end_matches('/') {
+        "" if path.starts_with('/') => "/",
+        trimmed => trimmed,
     }
 }
 
@@ -182,8 +201,7 @@ fn failure(ended: &Ended, missing: StoreErrorKind) -> Failure {
         StoreErrorKind::Unusable
     } else {
         match ended.code {
-            Some(3) => missing,
-            Some(4) => missing,
+            Some(3 | 4) => missing,
             Some(5) | None => StoreErrorKind::Unreachable,
             Some(2) => StoreErrorKind::Unusable,
             _ if has(&["not found", "no such"]) => missing,
@@ -232,9 +250,20 @@ mod tests {
 
     #[test]
     fn names_go_below_the_remote() {
-        let options = Options::default();
-        for (remote, path) in [("r:", "r:f"), ("r:a/", "r:a/f"), ("r:/a", "r:/a/f")] {
-            assert_eq!(Rclone::new(remote, &options).path_of("f"), path);
+        for (path, expected) in [("", "r:f"), ("a/", "r:a/f"), ("/a", "r:/a/f"), ("/", "r:/f")] {
+            let remote = RcloneRemote { name: "r".into(), parameters: Vec::new(), path: path.into() };
+            assert_eq!(Rclone::new(&remote, &Options::default()).path_of("f"), expected);
+        }
+    }
+
+    #[test]
+    fn parameters_are_no_arguments() {
+        let parameters = vec![("pass".to_owned(), Zeroizing::new("hush".to_owned()))];
+        for (name, variable) in [(":webdav", "RCLONE_CONFIG_DEDUPLICITY_PASS"), ("my-nas", "RCLONE_CONFIG_MY-NAS_PASS")] {
+            let remote = RcloneRemote { name: name.into(), parameters: parameters.clone(), path: "p".into() };
+            let rclone = Rclone::new(&remote, &Options::default());
+            assert!(rclone.command().get_envs().any(|(n, v)| n == variable && v.is_some_and(|v| v == "hush")));
+            assert!(!format!("{rclone:?} {:?}", rclone.command().get_args()).contains("hush"));
         }
     }
 }

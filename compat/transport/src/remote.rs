@@ -37,7 +37,9 @@ pub(crate) struct Patience {
     pub first_wait: Duration,
     /// Longest wait.
     pub longest_wait: Duration,
-    /// Attempts at a call, or without progress within a file.
+    /// Attempts at a call.
+    pub call_attempts: u32,
+    /// Attempts without progress within a file.
     pub attempts: u32,
     /// No repetition of a call begins later than this: an unreachable host is told of while somebody still waits.
     pub total: Duration,
@@ -53,7 +55,8 @@ impl Default for Patience {
         Self {
             first_wait: Duration::from_millis(200),
             longest_wait: Duration::from_secs(8),
-            attempts: 6,
+            call_attempts: 5,
+            attempts: 8,
             total: Duration::from_secs(10),
             resumptions: 1000,
         }
@@ -74,7 +77,7 @@ impl Patience {
                 outcome => return outcome,
             };
             let wait = self.wait(attempt);
-            if attempt >= self.attempts || start.elapsed() + wait > self.total {
+            if attempt >= self.call_attempts || start.elapsed() + wait > self.total {
                 return Err(failure);
             }
             std::thread::sleep(wait);
@@ -94,8 +97,9 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(location: String, protocol: Arc<dyn Protocol>) -> Self {
-        Self { location, protocol, patience: Patience::default(), sizes: Mutex::default() }
+    pub(crate) fn new(location: String, protocol: Arc<dyn Protocol>, attempts: u32) -> Self {
+        let patience = Patience { attempts, ..Patience::default() };
+        Self { location, protocol, patience, sizes: Mutex::default() }
     }
 }
 
@@ -307,7 +311,7 @@ mod tests {
 
     fn with(flaky: Flaky) -> (Arc<Flaky>, Remote) {
         let flaky = Arc::new(flaky);
-        let mut remote = Remote::new("test://".into(), flaky.clone());
+        let mut remote = Remote::new("test://".into(), flaky.clone(), 6);
         remote.patience.first_wait = Duration::from_millis(1);
         remote.patience.longest_wait = Duration::from_millis(2);
         (flaky, remote)

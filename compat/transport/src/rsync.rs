@@ -25,8 +25,6 @@ use crate::ssh::{self, Ssh};
 
 const CONNECTIONS: usize = 3;
 const MAX_LISTING: u64 = 256 * 1024 * 1024;
-/// Attempts at one file.
-const ATTEMPTS: u32 = 6;
 const GREETING: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
@@ -40,6 +38,7 @@ pub(crate) struct Rsync {
     secret: Secret,
     connect_timeout: Duration,
     pause: Duration,
+    attempts: u32,
     connections: usize,
 }
 
@@ -69,6 +68,7 @@ impl Rsync {
             secret: Secret(server.password.clone().or_else(|| options.password.clone())),
             connect_timeout: options.connect_timeout,
             pause: options.pause,
+            attempts: options.attempts,
             connections: options.connections_or(CONNECTIONS),
         })
     }
@@ -147,9 +147,17 @@ impl Rsync {
     /// One attempt to bring the file, or what is missing of it, into `target`.
     fn fetch(&self, way: Way, name: &str, target: &str) -> Result<(), Failure> {
         let (mut command, folder) = self.command(way);
-        // The name goes in by a list, in which nothing is special.
-        command.args(["--append", "--from0", "--files-from=-", "--no-implied-dirs", "--copy-links", "--", &folder, target]);
-        let (_, ended) = helper::run(&mut command, format!("{name}\0").as_bytes(), self.no_limit(), MAX_LISTING)?;
+        command.arg("--append");
+        // A name that looks like a pattern goes in by a list, in which nothing is special. Daemons of rsync 3.5 that do
+        // not change their root take no lists for folders of a module, so all others go in as they are.
+        let input = if name.contains(['*', '?', '[', ']', '\\']) {
+            command.args(["--from0", "--files-from=-", "--", &folder, target]);
+            format!("{name}\0")
+        } else {
+            command.args(["--", &format!("{folder}{name}"), target]);
+            String::new()
+        };
+        let (_, ended) = helper::run(&mut command, input.as_bytes(), self.no_limit(), MAX_LISTING)?;
         match ended.code {
             Some(0) => Ok(()),
             _ => Err(failure(&ended, way, StoreErrorKind::NotFound)),
@@ -203,7 +211,7 @@ impl Protocol for Rsync {
                 Err(failure) => failure,
             };
             fruitless = if length() > before { 0 } else { fruitless + 1 };
-            if !failure.is_temporary() || fruitless >= ATTEMPTS {
+            if !failure.is_temporary() || fruitless >= self.attempts {
                 return Err(failure);
             }
             std::thread::sleep(Duration::from_millis(200) * (1 << fruitless.min(5)));
@@ -229,7 +237,7 @@ fn failure(ended: &Ended, way: Way, missing: StoreErrorKind) -> Failure {
     let said = ended.said.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|w| said.contains(w));
     let no_program = has(&["rsync: command not found", "rsync: not found", "failed to exec ssh"]) || ended.code == Some(127);
-    // The other side's words say more than "unexplained error" at the end.
+    // The other side's words say more than the summary at the end.
     let mut lines = ended.said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines.clone().find(|l| l.starts_with("@ERROR") || l.starts_with("rsync: ")).or_else(|| lines.next());
     let line = line.unwrap_or("rsync failed without a word");
@@ -245,7 +253,7 @@ fn failure(ended: &Ended, way: Way, missing: StoreErrorKind) -> Failure {
         return ssh::failure(ended);
     } else if has(&["change_dir"]) && has(&["no such file", "not a directory"]) {
         StoreErrorKind::NoStore
-    } else if has(&["no such file"]) {
+    } else if has(&["no such file", "file has vanished"]) {
         missing
     } else if has(&["permission denied"]) {
         StoreErrorKind::Denied

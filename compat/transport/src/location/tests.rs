@@ -52,6 +52,10 @@ fn buckets() {
     }
 }
 
+fn remote(name: &str, path: &str) -> Location {
+    Location::Rclone(RcloneRemote { name: name.to_owned(), parameters: Vec::new(), path: path.to_owned() })
+}
+
 #[test]
 fn servers() {
     for (url, expected) in [
@@ -67,8 +71,8 @@ fn servers() {
         ("rsync://u@h//abs", Location::Rsync(at(Some("u"), None, "h", None, "/abs"), RsyncRoute::Ssh)),
         ("rsync://h:873/m/p", Location::Rsync(at(None, None, "h", Some(873), "m/p"), RsyncRoute::Either)),
         ("rsync://[::1]:873/m", Location::Rsync(at(None, None, "::1", Some(873), "m"), RsyncRoute::Either)),
-        ("rclone://r:/p%20q", Location::Rclone("r:/p q".into())),
-        ("rclone:r:p", Location::Rclone("r:p".into())),
+        ("rclone://r:/p%20q", remote("r", "/p q")),
+        ("rclone:r:p", remote("r", "p")),
     ] {
         assert_eq!(parse(url).as_ref(), Ok(&expected), "{url}");
     }
