@@ -1,7 +1,9 @@
 //! The previous snapshot, read alongside: which entries have not changed.
 
+use std::sync::Arc;
+
 use super::store::Store;
-use crate::catalog::{CatalogReader, ListReader};
+use crate::catalog::{CatalogAhead, ListReader};
 use crate::entry::{Content, Entry, Kind, SourceEntry, Timestamp};
 use crate::error::Result;
 use crate::id::BlobId;
@@ -20,15 +22,15 @@ pub(super) enum Compared {
 
 /// A snapshot to compare with.
 pub(super) struct Parent<'r> {
-    catalog: CatalogReader<'r>,
+    catalog: CatalogAhead,
     reader: &'r Reader,
     next: Option<Entry>,
     started: Timestamp,
 }
 
 impl<'r> Parent<'r> {
-    pub(super) fn new(reader: &'r Reader, root: Option<BlobId>, started: Timestamp) -> Result<Self> {
-        let mut catalog = CatalogReader::new(reader, root)?;
+    pub(super) fn new(reader: &'r Arc<Reader>, root: Option<BlobId>, started: Timestamp) -> Result<Self> {
+        let mut catalog = CatalogAhead::new(Arc::clone(reader), root)?;
         let next = catalog.next_entry()?;
         Ok(Self { catalog, reader, next, started })
     }
