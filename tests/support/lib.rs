@@ -1,7 +1,9 @@
 //! Support for tests: the built program in an environment of its own, trees with everything a file can be, real servers, and
 //! a proxy that plays a bad network.
 
+pub mod cut;
 pub mod env;
 pub mod proxy;
 pub mod seaweed;
+pub mod servers;
 pub mod tree;

@@ -1,6 +1,9 @@
 //! The backend itself: one method, one request, with what single servers get wrong.
 
 mod probe;
+mod raw;
+
+pub use raw::RawReader;
 
 use std::future::Future;
 use std::sync::OnceLock;

@@ -10,5 +10,5 @@ mod error;
 mod options;
 mod rt;
 
-pub use backend::S3Backend;
+pub use backend::{RawReader, S3Backend};
 pub use options::{InvalidUrl, S3Options};
