@@ -89,6 +89,11 @@ impl Context {
 
     /// Opens the repository.
     pub fn open(&self) -> Result<Arc<Repository>> {
+        self.open_after(|| ())
+    }
+
+    /// As [`Self::open`]; `meanwhile` is called when the password is there, to start what can be done while it is stretched.
+    pub fn open_after(&self, meanwhile: impl FnOnce()) -> Result<Arc<Repository>> {
         let backend = self.backend()?;
         let source = Source::of_repository(&self.global)?;
         // Nobody should type a password for a repository that is not there.
@@ -96,6 +101,7 @@ impl Context {
             return Err(Error::NoRepository { location: backend.location() }.into());
         }
         let password = source.read(Purpose::Existing, Ask::Once)?;
+        meanwhile();
         Ok(Arc::new(Repository::open(backend, &password)?))
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::entry::{
-    EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceEntry, Timestamp, UNKNOWN_SIZE, Xattrs,
+    EntrySource, Hole, Kind, LazyEntry, Metadata, OpenFile, Owner, SourceContent, SourceEntry, Timestamp, UNKNOWN_SIZE, Xattrs,
 };
 use engine::error::{Error, Result};
 use engine::path::EntryPath;
@@ -49,7 +49,7 @@ impl StreamOnce {
             Owner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw(), user: None, group: None };
         let meta = Metadata { mode, owner: Arc::new(owner), mtime: self.time, ctime: self.time, links: 1, ..Metadata::default() };
         let lazy = Stream { input: Arc::clone(&self.input), meta: meta.clone() };
-        SourceEntry { path, kind, meta, size: 0, lazy: Box::new(lazy) }
+        SourceEntry { path, kind, meta, size: 0, content: SourceContent::Lazy(Box::new(lazy)) }
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
             last = Some(entry);
         }
         assert_eq!(paths, [("a".into(), true), ("a/b".into(), true), ("a/b/c".into(), false)]);
-        let mut file = last.expect("a file").lazy.open().expect("opens");
+        let mut file = last.expect("a file").content.lazy().expect("content").open().expect("opens");
         let mut buffer = [0; 3];
         assert_eq!(file.read(&mut buffer).expect("reads"), 3);
         assert_eq!(file.read(&mut buffer).expect("reads"), 2);

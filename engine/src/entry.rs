@@ -1,6 +1,7 @@
 //! Entries: what a tree of files is made of, and how its content is named once stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::BlobId;
 use crate::path::EntryPath;
@@ -143,10 +144,48 @@ pub struct SourceEntry {
     pub kind: Kind,
     /// Its metadata.
     pub meta: Metadata,
-    /// Length of a regular file in bytes as last seen.
+    /// Length of a regular file in bytes as last seen; of a stream, anything.
     pub size: u64,
-    /// Access to the rest; may be used later, on any thread.
+    /// The rest.
+    pub content: SourceContent,
+}
+
+/// How a source gives the content and the extended attributes of an entry.
+pub enum SourceContent {
+    /// There are none.
+    None,
+    /// May be opened later, on any thread.
+    Lazy(Box<dyn LazyEntry>),
+    /// As [`Self::Lazy`], but the source cannot go on before the content was read, or the entry was dropped.
+    Stream(Box<dyn LazyEntry>),
+    /// A regular file whose content lies in this repository.
+    Stored(Box<StoredContent>),
+}
+
+/// Content that lies in the repository already, and how to read it where that cannot be referred to any more.
+pub struct StoredContent {
+    /// Where the data is.
+    pub content: Content,
+    /// Length in bytes, holes included.
+    pub size: u64,
+    /// Holes in order.
+    pub holes: Vec<Hole>,
+    /// Extended attributes.
+    pub xattrs: Xattrs,
+    /// The same as something to be read.
     pub lazy: Box<dyn LazyEntry>,
+}
+
+impl SourceContent {
+    /// What there is to open, if anything.
+    #[must_use]
+    pub fn lazy(&self) -> Option<&dyn LazyEntry> {
+        match self {
+            Self::None => None,
+            Self::Lazy(lazy) | Self::Stream(lazy) => Some(&**lazy),
+            Self::Stored(stored) => Some(&*stored.lazy),
+        }
+    }
 }
 
 /// The parts of an entry that cost extra calls, fetched only where the entry has changed.
@@ -179,4 +218,17 @@ pub trait OpenFile: Send {
 pub trait EntrySource {
     /// The next entry; `None` at the end. Trouble with single entries goes to the monitor, not into the error.
     fn next_entry(&mut self) -> Result<Option<SourceEntry>, crate::error::Error>;
+
+    /// Waits up to `limit` for the next entry or the end to be at hand, and tells whether it is. A source whose entries
+    /// depend on contents that it gave before being read, or on a network, implements this: between two calls those are
+    /// read and the user may stop.
+    fn wait(&mut self, limit: Duration) -> bool {
+        let _ = limit;
+        true
+    }
+
+    /// Entries that the source has had to leave out so far, and reported.
+    fn lost(&self) -> u64 {
+        0
+    }
 }

@@ -15,8 +15,19 @@ pub const MAX_DEPTH: usize = 2048;
 ///
 /// Never starts or ends with `/`, has no empty, `.` or `..` component and no NUL: a value of this type can be joined
 /// below a directory without leaving it, unless a symlink lies in the way.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct EntryPath(Vec<u8>);
+
+impl Clone for EntryPath {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// Keeps the room that is there.
+    fn clone_from(&mut self, source: &Self) {
+        self.0.clone_from(&source.0);
+    }
+}
 
 /// Why bytes are not an [`EntryPath`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::format::snapshot::{Snapshot, SnapshotKind};
 use crate::monitor::{Monitor, Problem};
-use crate::repo::{Repository, SnapshotName, View};
+use crate::repo::{Repository, SnapshotName, View, parallel};
 
 /// A snapshot with its name.
 #[derive(Clone, Debug)]
@@ -20,8 +20,9 @@ pub struct SnapshotRecord {
 /// Those that cannot be read are reported.
 pub fn list(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<Vec<SnapshotRecord>> {
     let mut all = Vec::new();
-    for name in &view.snapshots {
-        match repo.read_snapshot(name) {
+    let read = parallel::map(repo.backend().concurrency(), &view.snapshots, |name| repo.read_snapshot(name));
+    for (name, snapshot) in view.snapshots.iter().zip(read) {
+        match snapshot {
             Ok(snapshot) => all.push(SnapshotRecord { name: *name, snapshot, sealed: view.sealed.contains(name) }),
             Err(Error::Damaged { object, detail }) => monitor.problem(Problem { subject: object, message: detail }),
             Err(e) => return Err(e),

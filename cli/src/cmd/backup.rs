@@ -1,5 +1,6 @@
 //! `backup`
 
+use std::cell::Cell;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -26,38 +27,58 @@ use crate::ui::{Ui, human, json};
 
 /// What is backed up.
 enum Input {
-    Files(WalkOptions),
+    Files {
+        options: WalkOptions,
+        /// A walk that has been begun already.
+        begun: Cell<Option<Result<Box<WalkSource>, Error>>>,
+    },
     Stream(StreamOnce),
 }
 
 impl Input {
+    /// Lets the walk read ahead before anybody asks for an entry.
+    fn begin(&self, monitor: &Arc<dyn Monitor>) {
+        if let Self::Files { options, begun } = self {
+            begun.set(Some(walk(options, monitor)));
+        }
+    }
+
     fn source(&self, monitor: &Arc<dyn Monitor>) -> Result<Box<dyn EntrySource>, Error> {
         match self {
-            Self::Files(options) => Ok(Box::new(WalkSource::new(options.clone(), Arc::clone(monitor))?)),
+            Self::Files { options, begun } => {
+                let source = begun.take().unwrap_or_else(|| walk(options, monitor))?;
+                Ok(source)
+            }
             Self::Stream(stream) => stream.source(),
         }
     }
+}
+
+fn walk(options: &WalkOptions, monitor: &Arc<dyn Monitor>) -> Result<Box<WalkSource>, Error> {
+    WalkSource::new(options.clone(), Arc::clone(monitor)).map(Box::new)
 }
 
 pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
     let started = Instant::now();
     // Arguments first: a mistake in them should not cost a password.
     let (input, paths) = input(context, args)?;
-    let repo = open(context, args)?;
     let monitor = context.monitor();
+    let repo = open(context, args, || input.begin(&monitor))?;
     let mut options = BackupOptions {
         time: args.time.unwrap_or_else(repo::now),
         host: args.host.clone().unwrap_or_else(context::host_name),
         user: context::user_name(),
         paths,
         tags: args.tags.clone(),
+        incomplete_tag: None,
+        origin: None,
         program: concat!("deduplicity ", env!("CARGO_PKG_VERSION")).to_owned(),
         level: args.compression,
         parent: None,
         dry_run: args.dry_run,
         cache_dir: context.cache_dir(repo.id()),
     };
-    if !args.force && matches!(input, Input::Files(_)) {
+    if !args.force && matches!(input, Input::Files { .. }) {
         options.parent = parent(&repo, &options, &*monitor)?;
     }
     if context.ui.verbose() {
@@ -65,7 +86,7 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
         monitor.note(format!("comparing with {}", parent.as_deref().unwrap_or("no earlier snapshot")));
     }
     monitor.stage("backing up");
-    let outcome = backup::run(&repo, &mut || input.source(&monitor), &options, &monitor)?;
+    let outcome = backup::run(&repo, &mut |_| input.source(&monitor), &options, &monitor)?;
     report(&context.ui, &options, &outcome, started.elapsed())?;
     match context.ui.problem_count().max(outcome.problems) {
         0 => Ok(Status::Complete),
@@ -78,9 +99,9 @@ pub fn run(context: &Context, args: &BackupArgs) -> Result<Status> {
     }
 }
 
-fn open(context: &Context, args: &BackupArgs) -> Result<Arc<Repository>> {
+fn open(context: &Context, args: &BackupArgs, meanwhile: impl FnOnce()) -> Result<Arc<Repository>> {
     if !args.init || args.dry_run {
-        return context.open();
+        return context.open_after(meanwhile);
     }
     let (repo, new) = context.open_or_create()?;
     if new {
@@ -116,7 +137,7 @@ fn input(context: &Context, args: &BackupArgs) -> Result<(Input, Vec<Vec<u8>>)> 
         exclude_if_present: args.exclude_if_present.clone(),
         filter: Some(Arc::new(Excludes::new(patterns, own))),
     };
-    Ok((Input::Files(options), paths))
+    Ok((Input::Files { options, begun: Cell::new(None) }, paths))
 }
 
 fn read_list(file: &Path) -> Result<Vec<PathBuf>> {

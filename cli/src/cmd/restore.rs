@@ -26,6 +26,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Status> {
     let filter = move |path: &EntryPath, is_dir: bool| select::restored(&include, &exclude, path, is_dir);
     let options = RestoreOptions {
         base: args.snapshot.path.clone().unwrap_or_default(),
+        own_root: record.snapshot.paths == [b"."],
         filter: chosen.then(|| Arc::new(filter) as Arc<dyn Fn(&EntryPath, bool) -> bool + Send + Sync>),
         overwrite: match args.overwrite {
             OverwriteArg::Always => Overwrite::Always,

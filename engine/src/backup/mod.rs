@@ -26,6 +26,9 @@ use crate::monitor::Monitor;
 use crate::repo::{Reader, Repository, SnapshotName};
 use crate::snapshot::SnapshotRecord;
 
+/// Gives a source for each round of a backup. The reader is the backup's own.
+pub type Sources<'a> = dyn FnMut(&Arc<Reader>) -> Result<Box<dyn EntrySource>> + 'a;
+
 /// How often a backup moves on to a newer epoch before it gives up.
 const MAX_ROUNDS: usize = 10;
 
@@ -42,6 +45,10 @@ pub struct BackupOptions {
     pub paths: Vec<Vec<u8>>,
     /// Tags.
     pub tags: Vec<String>,
+    /// One more tag, if anything had to be left out.
+    pub incomplete_tag: Option<String>,
+    /// What the snapshot is made from, where that is no file system: see [`crate::format::snapshot::Snapshot::origin`].
+    pub origin: Option<String>,
     /// Name and version of the program.
     pub program: String,
     /// Compression.
@@ -104,14 +111,15 @@ enum Round {
 }
 
 /// Backs up. `source` is called once, and again whenever maintenance has closed the epoch under which the backup was
-/// written, or packs it relied on turn out to be missing: nothing is lost then, and what is stored is not stored again.
+/// written, or packs it relied on turn out to be missing: nothing is lost then, and what is stored is not stored again. What
+/// a source takes from the repository itself it reads through the reader it is given.
 ///
 /// # Errors
 ///
 /// [`Error::Interrupted`] if the monitor says so; what has been stored by then is indexed, and the next run builds on it.
 pub fn run(
     repo: &Arc<Repository>,
-    source: &mut dyn FnMut() -> Result<Box<dyn EntrySource>>,
+    source: &mut Sources<'_>,
     options: &BackupOptions,
     monitor: &Arc<dyn Monitor>,
 ) -> Result<BackupOutcome> {
@@ -124,7 +132,7 @@ pub fn run(
         started: p.snapshot.started,
     });
     for _ in 0..MAX_ROUNDS {
-        match pipeline::round(&reader, &mut *source()?, options, parent.as_ref(), monitor)? {
+        match pipeline::round(&reader, &mut *source(&reader)?, options, parent.as_ref(), monitor)? {
             Round::Done(outcome) => return Ok(*outcome),
             Round::Again { parent: newer, lost: more } => {
                 lost.extend(more);

@@ -1,7 +1,9 @@
 //! The previous snapshot, read alongside: which entries have not changed.
 
+use std::sync::Arc;
+
 use super::store::Store;
-use crate::catalog::{CatalogReader, ListReader};
+use crate::catalog::{CatalogAhead, ListReader};
 use crate::entry::{Content, Entry, Kind, SourceEntry, Timestamp};
 use crate::error::Result;
 use crate::id::BlobId;
@@ -20,15 +22,15 @@ pub(super) enum Compared {
 
 /// A snapshot to compare with.
 pub(super) struct Parent<'r> {
-    catalog: CatalogReader<'r>,
+    catalog: CatalogAhead,
     reader: &'r Reader,
     next: Option<Entry>,
     started: Timestamp,
 }
 
 impl<'r> Parent<'r> {
-    pub(super) fn new(reader: &'r Reader, root: Option<BlobId>, started: Timestamp) -> Result<Self> {
-        let mut catalog = CatalogReader::new(reader, root)?;
+    pub(super) fn new(reader: &'r Arc<Reader>, root: Option<BlobId>, started: Timestamp) -> Result<Self> {
+        let mut catalog = CatalogAhead::new(Arc::clone(reader), root)?;
         let next = catalog.next_entry()?;
         Ok(Self { catalog, reader, next, started })
     }
@@ -55,37 +57,35 @@ impl<'r> Parent<'r> {
             && before.meta.mtime == entry.meta.mtime
             && before.meta.ctime == entry.meta.ctime
             && (is_old || entry.kind == Kind::Directory);
-        if !same || !self.usable(&before.content, store)? {
+        if !same || !usable(&before.content, self.reader, store)? {
             return Ok(Compared::Changed);
         }
         let mut entry_now = before;
         entry_now.meta = entry.meta.clone();
         Ok(Compared::Same(Box::new(entry_now)))
     }
+}
 
-    fn usable(&self, content: &Content, store: &Store) -> Result<bool> {
-        match content {
-            Content::Empty => Ok(true),
-            Content::Blobs(ids) => {
-                for id in ids {
-                    if !store.is_known(id)? {
-                        return Ok(false);
-                    }
+/// Whether every blob of a content can still be referred to. A list that cannot be read says no.
+pub(super) fn usable(content: &Content, reader: &Reader, store: &Store) -> Result<bool> {
+    match content {
+        Content::Empty => Ok(true),
+        Content::Blobs(ids) => {
+            for id in ids {
+                if !store.is_known(id)? {
+                    return Ok(false);
                 }
-                Ok(true)
             }
-            Content::Tree { .. } => self.usable_tree(content, store),
+            Ok(true)
         }
-    }
-
-    /// List nodes and data; a list that cannot be read makes the file count as changed.
-    fn usable_tree(&self, content: &Content, store: &Store) -> Result<bool> {
-        for step in ListReader::with_nodes(self.reader, content) {
-            match step {
-                Ok(id) if store.is_known(&id)? => {}
-                _ => return Ok(false),
+        Content::Tree { .. } => {
+            for step in ListReader::with_nodes(reader, content) {
+                match step {
+                    Ok(id) if store.is_known(&id)? => {}
+                    _ => return Ok(false),
+                }
             }
+            Ok(true)
         }
-        Ok(true)
     }
 }

@@ -1,11 +1,12 @@
 //! One round of a backup: source to snapshot under one epoch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::budget::Budget;
-use super::parent::{Compared, Parent};
+use super::parent::{Compared, Parent, usable};
 use super::queue::{BatchResult, Queue};
 use super::read::{BATCH, Batch, Buffers, ReadContext, ReadUnit, UnitFile, read_unit};
 use super::session::{Commit, WriteSession};
@@ -13,7 +14,7 @@ use super::store::{Store, Upload};
 use super::{BackupOptions, BackupOutcome, ParentView, Round};
 use crate::catalog::CatalogBuilder;
 use crate::chunker::{Chunker, DEFAULT_SIZES};
-use crate::entry::{Content, Entry, EntrySource, Kind, SourceEntry};
+use crate::entry::{Content, Entry, EntrySource, Kind, LazyEntry, SourceContent, SourceEntry};
 use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotKind;
 use crate::monitor::{Monitor, Problem};
@@ -28,6 +29,8 @@ const MAX_QUEUED: usize = 16 * 1024;
 /// A unit of small files holds at most this many bytes and files.
 const UNIT_BYTES: u64 = (BATCH - (BATCH >> 3)) as u64;
 const UNIT_FILES: usize = 1024;
+/// How long a source may keep everyone waiting before what is pending is handed on.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// More than processors: on a cold cache they mostly wait for the disk.
 const READERS: usize = 6;
 
@@ -122,6 +125,14 @@ impl Processor {
     }
 }
 
+/// How an entry is counted.
+#[derive(Clone, Copy)]
+enum Verdict {
+    New = 0,
+    Changed = 1,
+    Same = 2,
+}
+
 struct Coordinator<'a> {
     store: &'a Arc<Store>,
     options: &'a BackupOptions,
@@ -199,15 +210,25 @@ impl<'a> Coordinator<'a> {
             }
         }
         self.drain_all()?;
-        self.commit()
+        self.commit(source.lost())
     }
 
-    fn next(&self, source: &mut dyn EntrySource) -> Result<Option<SourceEntry>> {
-        if self.monitor.cancelled() {
-            return Err(Error::Interrupted);
+    fn next(&mut self, source: &mut dyn EntrySource) -> Result<Option<SourceEntry>> {
+        loop {
+            if self.monitor.cancelled() {
+                return Err(Error::Interrupted);
+            }
+            self.store.check()?;
+            if source.wait(PATIENCE) {
+                return source.next_entry();
+            }
+            // It may wait for what it has handed out to be read.
+            self.send_pending()?;
+            while let Ok(result) = self.results.try_recv() {
+                self.take_in(result)?;
+            }
+            self.queue.drain(self.store, &**self.monitor)?;
         }
-        self.store.check()?;
-        source.next_entry()
     }
 
     fn stored_bytes(&self) -> u64 {
@@ -215,7 +236,23 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Decides what is to be done with an entry.
-    fn admit(&mut self, source: SourceEntry) -> Result<()> {
+    fn admit(&mut self, mut source: SourceEntry) -> Result<()> {
+        if let SourceContent::Stored(stored) = source.content {
+            if usable(&stored.content, &self.store.reader, self.store)? {
+                self.count(&source.kind, Verdict::Same);
+                self.queue.push_ready(Entry {
+                    path: source.path,
+                    kind: source.kind,
+                    meta: source.meta,
+                    xattrs: stored.xattrs,
+                    size: stored.size,
+                    content: stored.content,
+                    holes: stored.holes,
+                });
+                return Ok(());
+            }
+            source.content = SourceContent::Lazy(stored.lazy);
+        }
         let compared = match &mut self.parent {
             Some(parent) => match parent.compare(&source, self.store) {
                 Err(Error::Damaged { object, detail }) => self.without_parent(&object, &detail),
@@ -224,13 +261,20 @@ impl<'a> Coordinator<'a> {
             },
             None => Compared::New,
         };
-        self.count(&source.kind, &compared);
         match compared {
             Compared::Same(entry) => {
+                self.count(&source.kind, Verdict::Same);
                 self.queue.push_ready(*entry);
                 Ok(())
             }
-            Compared::New | Compared::Changed => self.take_new(source),
+            Compared::New => {
+                self.count(&source.kind, Verdict::New);
+                self.take_new(source)
+            }
+            Compared::Changed => {
+                self.count(&source.kind, Verdict::Changed);
+                self.take_new(source)
+            }
         }
     }
 
@@ -240,26 +284,21 @@ impl<'a> Coordinator<'a> {
         Compared::Changed
     }
 
-    fn count(&mut self, kind: &Kind, compared: &Compared) {
+    fn count(&mut self, kind: &Kind, verdict: Verdict) {
         let o = &mut self.outcome;
         let counters = match kind {
             Kind::File => [&mut o.files_new, &mut o.files_changed, &mut o.files_unmodified],
             Kind::Directory => [&mut o.dirs_new, &mut o.dirs_changed, &mut o.dirs_unmodified],
             _ => return,
         };
-        let which = match compared {
-            Compared::New => 0,
-            Compared::Changed => 1,
-            Compared::Same(_) => 2,
-        };
-        *counters[which] += 1;
+        *counters[verdict as usize] += 1;
     }
 
     fn take_new(&mut self, source: SourceEntry) -> Result<()> {
-        let SourceEntry { path, kind, meta, size, lazy } = source;
+        let SourceEntry { path, kind, meta, size, content } = source;
         let mut entry = Entry { path, kind, meta, xattrs: Vec::new(), size: 0, content: Content::Empty, holes: Vec::new() };
         if entry.kind != Kind::File {
-            match lazy.xattrs() {
+            match content.lazy().map_or(Ok(Vec::new()), LazyEntry::xattrs) {
                 Ok(xattrs) => entry.xattrs = xattrs,
                 Err(e) => {
                     self.queue.problems += 1;
@@ -270,14 +309,24 @@ impl<'a> Coordinator<'a> {
             self.queue.push_ready(entry);
             return Ok(());
         }
+        let (lazy, at_once) = match content {
+            SourceContent::None => {
+                self.queue.push_ready(entry);
+                return Ok(());
+            }
+            SourceContent::Lazy(lazy) => (lazy, false),
+            SourceContent::Stream(lazy) => (lazy, true),
+            SourceContent::Stored(stored) => (stored.lazy, false),
+        };
         let Some(entry) = self.queue.push_link(entry) else { return Ok(()) };
         let slot = self.queue.push_reading(entry);
-        if self.pending_bytes + size > UNIT_BYTES {
+        // A stream lasts until its source is through: a unit of its own.
+        if at_once || self.pending_bytes.saturating_add(size) > UNIT_BYTES {
             self.send_pending()?;
         }
+        self.pending_bytes = self.pending_bytes.saturating_add(size);
         self.pending.push(UnitFile { slot, size, lazy });
-        self.pending_bytes += size;
-        if self.pending_bytes >= UNIT_BYTES || self.pending.len() >= UNIT_FILES {
+        if at_once || self.pending_bytes >= UNIT_BYTES || self.pending.len() >= UNIT_FILES {
             self.send_pending()?;
         }
         Ok(())
@@ -309,7 +358,7 @@ impl<'a> Coordinator<'a> {
 
     /// Waits for a batch to come back, and looks now and then whether something failed.
     fn wait_for_result(&mut self) -> Result<()> {
-        match self.results.recv_timeout(std::time::Duration::from_millis(50)) {
+        match self.results.recv_timeout(Duration::from_millis(50)) {
             Ok(result) => self.take_in(result)?,
             Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
                 if self.monitor.cancelled() {
@@ -336,7 +385,7 @@ impl<'a> Coordinator<'a> {
     fn store_all(&self) -> Result<()> {
         self.store.finish_open()?;
         while self.store.packs_in_flight() > 0 {
-            std::thread::sleep(std::time::Duration::from_micros(200));
+            std::thread::sleep(Duration::from_micros(200));
         }
         self.store.check()?;
         self.store.write_segment()
@@ -345,7 +394,7 @@ impl<'a> Coordinator<'a> {
     /// After an interruption: everything read so far is indexed, so that the next run does not store it again.
     fn save_what_is_stored(&mut self) -> Result<()> {
         self.units = None;
-        while self.results.recv_timeout(std::time::Duration::from_secs(60)).is_ok() {}
+        while self.results.recv_timeout(Duration::from_secs(60)).is_ok() {}
         self.store_all()
     }
 
@@ -383,7 +432,8 @@ impl<'a> Coordinator<'a> {
         Round::Again { parent: None, lost }
     }
 
-    fn commit(&mut self) -> Result<Round> {
+    fn commit(&mut self, lost: u64) -> Result<Round> {
+        let problems = self.queue.problems.saturating_add(lost);
         let catalog = CatalogBuilder::new(self.store.reader.repo().keys().borders.clone());
         let catalog = std::mem::replace(&mut self.queue.catalog, catalog);
         let root = catalog.finish(&mut super::store::Nodes(self.store))?;
@@ -391,7 +441,7 @@ impl<'a> Coordinator<'a> {
         if !self.options.dry_run {
             self.monitor.stage("saving");
             self.store_all()?;
-            let tally = (self.queue.totals, self.queue.problems, SnapshotKind::Complete, self.parent_id());
+            let tally = (self.queue.totals, problems, SnapshotKind::Complete, self.parent_id());
             match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
                 Commit::Committed(name) => outcome.snapshot = Some(name),
                 Commit::Fenced => return Ok(self.again(root)),
@@ -402,7 +452,7 @@ impl<'a> Coordinator<'a> {
         let figures = &self.store.figures;
         (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) =
             (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
-        (outcome.totals, outcome.problems) = (self.queue.totals, self.queue.problems);
+        (outcome.totals, outcome.problems) = (self.queue.totals, problems);
         outcome.head = self.store.reader.view().head;
         Ok(Round::Done(Box::new(outcome)))
     }

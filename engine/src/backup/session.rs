@@ -85,13 +85,15 @@ impl WriteSession {
         if !lost.is_empty() {
             return Ok(Commit::Lost(lost));
         }
+        let mut tags = options.tags.clone();
+        tags.extend(options.incomplete_tag.clone().filter(|tag| problems > 0 && !options.tags.contains(tag)));
         let record = Snapshot {
             time: options.time,
             started: self.started,
             host: options.host.clone(),
             user: options.user.clone(),
             paths: options.paths.clone(),
-            tags: options.tags.clone(),
+            tags,
             program: options.program.clone(),
             root,
             totals,
@@ -100,6 +102,7 @@ impl WriteSession {
             head: store.reader.view().head,
             session: self.id,
             problems,
+            origin: options.origin.clone(),
         };
         let sealed = snapshot::seal(&repo.keys().meta, repo.id(), self.epoch, &record);
         let bytes = sealed.map_err(|e| Error::damaged("the new snapshot", e))?;

@@ -63,6 +63,13 @@ struct Stored {
     packs: Vec<(ObjectId, u64)>,
 }
 
+/// The first failure, until somebody takes it. Later ones follow from it.
+#[derive(Default)]
+struct Failure {
+    happened: bool,
+    error: Option<Error>,
+}
+
 /// Figures of a session.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
@@ -92,7 +99,7 @@ pub(super) struct Store {
     pool: Arc<BufferPool>,
     uploads: Mutex<Option<Sender<Upload>>>,
     stored: Mutex<Stored>,
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Failure>,
     packs_in_flight: AtomicU64,
 }
 
@@ -137,18 +144,22 @@ impl Store {
 
     /// Remembers the first failure and stops everyone.
     pub(super) fn fail(&self, error: Error) {
-        lock(&self.failure).get_or_insert(error);
+        let mut failure = lock(&self.failure);
+        if !std::mem::replace(&mut failure.happened, true) {
+            failure.error = Some(error);
+        }
+        drop(failure);
         self.budget.close();
     }
 
     /// The first failure, if there was one.
     pub(super) fn check(&self) -> Result<()> {
-        lock(&self.failure).take().map_or(Ok(()), Err)
+        lock(&self.failure).error.take().map_or(Ok(()), Err)
     }
 
     /// Whether something failed.
     pub(super) fn has_failed(&self) -> bool {
-        lock(&self.failure).is_some()
+        lock(&self.failure).happened
     }
 
     fn shard(&self, id: &BlobId) -> &Mutex<HashMap<BlobId, u32>> {

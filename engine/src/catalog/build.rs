@@ -41,7 +41,7 @@ impl CatalogBuilder {
             return Err(Error::Invalid(format!("entries out of order at {:?}", entry.path)));
         }
         self.leaf.push(entry);
-        self.last = Some(entry.path.clone());
+        self.last.get_or_insert_default().clone_from(&entry.path);
         let (entries, border) = (self.leaf.entries(), self.border(&entry.path));
         let ends = entries >= LEAF_MIN && border & LEAF_MASK == 0;
         if ends || entries >= LEAF_MAX || self.leaf.size() >= LEAF_MAX_BYTES {

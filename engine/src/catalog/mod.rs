@@ -1,10 +1,12 @@
 //! The catalog: all entries of a snapshot in order, as a search tree whose nodes end at borders that depend on paths
 //! alone (a prolly tree), so that two snapshots share every node where nothing changed.
 
+mod ahead;
 mod build;
 mod list;
 mod read;
 
+pub use ahead::CatalogAhead;
 pub use build::CatalogBuilder;
 pub use list::{ListBuilder, ListReader};
 pub use read::{CatalogReader, lookup};

@@ -14,7 +14,7 @@ pub struct CatalogReader<'r> {
     inner: Vec<(u8, Vec<Child>)>,
     /// Entries of the current leaf in reverse order.
     leaf: Vec<Entry>,
-    /// Last path delivered: order holds across nodes too.
+    /// Last path of the leaf before: within a leaf order was checked when it was parsed, and it holds across leaves too.
     last: Option<EntryPath>,
 }
 
@@ -69,10 +69,12 @@ impl<'r> CatalogReader<'r> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         loop {
             if let Some(entry) = self.leaf.pop() {
-                if self.last.as_ref().is_some_and(|last| *last >= entry.path) {
+                if self.last.take().is_some_and(|last| last >= entry.path) {
                     return Err(Error::damaged("catalog", format!("entries out of order at {:?}", entry.path)));
                 }
-                self.last = Some(entry.path.clone());
+                if self.leaf.is_empty() {
+                    self.last = Some(entry.path.clone());
+                }
                 return Ok(Some(entry));
             }
             let Some((level, children)) = self.inner.last_mut() else { return Ok(None) };
@@ -82,6 +84,17 @@ impl<'r> CatalogReader<'r> {
                 None => drop(self.inner.pop()),
             }
         }
+    }
+
+    /// The next entry and all that come after it in its leaf; empty at the end.
+    pub fn next_leaf(&mut self) -> Result<Vec<Entry>> {
+        let Some(first) = self.next_entry()? else { return Ok(Vec::new()) };
+        let mut entries = Vec::with_capacity(self.leaf.len() + 1);
+        entries.push(first);
+        while !self.leaf.is_empty() {
+            entries.extend(self.next_entry()?);
+        }
+        Ok(entries)
     }
 }
 

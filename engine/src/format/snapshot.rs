@@ -64,12 +64,15 @@ pub struct Snapshot {
     pub session: [u8; 16],
     /// How many files could not be read or changed while they were read.
     pub problems: u64,
+    /// What the snapshot was made from, where that is no file system: the importer's name of it, the same whenever the same
+    /// thing is imported.
+    pub origin: Option<String>,
 }
 
 /// Seals a snapshot under `epoch`.
 pub fn seal(key: &Key, repo: RepoId, epoch: Epoch, s: &Snapshot) -> Result<Vec<u8>, FormatError> {
     let body = cbor::encode(|e| {
-        e.map(14)?;
+        e.map(14 + u64::from(s.origin.is_some()))?;
         put_time(e.u8(0)?, s.time)?;
         put_time(e.u8(1)?, s.started)?;
         e.u8(2)?.str(&s.host)?.u8(3)?.str(&s.user)?;
@@ -93,6 +96,9 @@ pub fn seal(key: &Key, repo: RepoId, epoch: Epoch, s: &Snapshot) -> Result<Vec<u
             None => e.null()?,
         };
         e.u8(12)?.bytes(&s.session)?.u8(13)?.u64(s.problems)?;
+        if let Some(origin) = &s.origin {
+            e.u8(14)?.str(origin)?;
+        }
         Ok(())
     });
     object::seal(key, ObjectKind::Snapshot, repo, epoch, &body)
@@ -104,7 +110,7 @@ pub fn open(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Snaps
     let mut d = Decoder::new(&body);
     let (mut times, mut texts) = ([None; 2], [None, None, None]);
     let (mut paths, mut tags, mut root, mut totals, mut kind) = (None, None, None, None, None);
-    let (mut parent, mut head, mut session, mut problems) = (None, None, None, 0);
+    let (mut parent, mut head, mut session, mut problems, mut origin) = (None, None, None, 0, None);
     cbor::map(&mut d, |field, d| {
         match field {
             0 | 1 => times[field as usize] = Some(timestamp(d)?),
@@ -120,6 +126,7 @@ pub fn open(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Snaps
             11 => head = cbor::optional(d, get_head)?,
             12 => session = Some(cbor::fixed(d)?),
             13 => problems = d.u64()?,
+            14 => origin = Some(d.str()?.to_owned()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -141,6 +148,7 @@ pub fn open(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Snaps
         head,
         session: required(session, 12)?,
         problems,
+        origin,
     })
 }
 
@@ -270,8 +278,9 @@ mod tests {
             head: Some((7, ObjectId([5; 32]))),
             session: [6; 16],
             problems: 3,
+            origin: Some("o".into()),
         };
-        let bare = Snapshot { root: None, parent: None, head: None, kind: SnapshotKind::Complete, ..full.clone() };
+        let bare = Snapshot { root: None, parent: None, head: None, origin: None, kind: SnapshotKind::Complete, ..full.clone() };
         for snapshot in [full, bare] {
             let bytes = seal(&key, repo, 9, &snapshot).expect("seals");
             assert_eq!(open(&key, repo, 9, &bytes).expect("opens"), snapshot);

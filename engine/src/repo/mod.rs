@@ -1,6 +1,7 @@
 //! The repository: configuration and keys, the view of what counts, reading blobs, and a writer's session.
 
 pub mod names;
+pub mod parallel;
 mod reader;
 mod slots;
 mod view;

@@ -1,6 +1,7 @@
 //! Reading blobs: a repository, what counts in it, and the index of it.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 
 use super::{Repository, View, names};
 use crate::error::{Error, Result};
-use crate::format::pack::{PackRecord, SegmentName, parse_header};
+use crate::format::pack::{BlobKind, FrameEntry, PackRecord, SegmentName, parse_header};
 use crate::format::{object, segment};
 use crate::id::{BlobId, Epoch, ObjectId};
 use crate::index::{Index, Location, PackSummary};
@@ -28,10 +29,51 @@ pub struct Reader {
     frames: Mutex<FrameCache>,
 }
 
+/// Most sealed bytes of node frames that are fetched at once.
+const AHEAD_BYTES: u64 = 1 << 20;
+/// Most frames that are fetched at once.
+const AHEAD_FRAMES: u32 = 16;
+
 #[derive(Default)]
 struct FrameCache {
     frames: VecDeque<((u32, u32), Bytes)>,
     bytes: usize,
+    ahead: Ahead,
+}
+
+/// Node frames fetched along with one that was asked for. Catalogs are written in order and mostly read in order: as long as
+/// one frame is asked for after the other, each read fetches twice as many as the one before.
+#[derive(Default)]
+struct Ahead {
+    pack: u32,
+    /// The frames in `sealed`; the next one that is not there continues the sequence.
+    frames: Range<u32>,
+    sealed: Bytes,
+    /// Where `sealed` begins in the pack.
+    offset: u64,
+    /// Frames to fetch next time.
+    window: u32,
+}
+
+impl Ahead {
+    fn get(&self, pack: u32, frame: u32, entry: &FrameEntry) -> Option<Bytes> {
+        if pack != self.pack || !self.frames.contains(&frame) {
+            return None;
+        }
+        let start = usize::try_from(u64::from(entry.offset).checked_sub(self.offset)?).ok()?;
+        let range = start..start.checked_add(entry.sealed as usize)?;
+        (range.end <= self.sealed.len()).then(|| self.sealed.slice(range))
+    }
+
+    /// The frames to fetch when `frame` is asked for and not there.
+    fn plan(&self, pack: u32, frame: u32, summary: &PackSummary) -> Range<u32> {
+        let in_sequence = pack == self.pack && frame == self.frames.end && frame > 0;
+        let window = if in_sequence { (self.window * 2).clamp(1, AHEAD_FRAMES) } else { 1 };
+        let first = summary.frames.get(frame as usize).map_or(0, |f| u64::from(f.offset));
+        let near = |f: &&FrameEntry| u64::from(f.offset) + u64::from(f.sealed) - first <= AHEAD_BYTES && f.kind == BlobKind::Node;
+        let more = summary.frames.iter().skip(frame as usize + 1).take(window as usize - 1).take_while(near).count();
+        frame..frame + 1 + u32::try_from(more).unwrap_or(0)
+    }
 }
 
 impl Reader {
@@ -173,8 +215,15 @@ impl Reader {
         if let Some((_, bytes)) = lock(&self.frames).frames.iter().find(|(k, _)| *k == key) {
             return Ok(bytes.clone());
         }
+        let summary = self.index.pack(pack)?;
+        let entry = summary.frames.get(frame as usize).ok_or_else(|| Error::Cache("a frame number out of range".into()))?;
+        let ahead = lock(&self.frames).ahead.get(pack, frame, entry);
+        let mut sealed = match ahead {
+            Some(sealed) => Vec::from(sealed),
+            None => self.fetch_ahead(pack, frame, &summary, entry)?,
+        };
         let mut plain = Vec::new();
-        self.read_frame(pack, frame, &mut plain)?;
+        self.open_frame(&summary, frame, &mut sealed, &mut plain)?;
         let bytes = Bytes::from(plain);
         let mut cache = lock(&self.frames);
         cache.bytes += bytes.len();
@@ -185,6 +234,26 @@ impl Reader {
             }
         }
         Ok(bytes)
+    }
+}
+
+impl Reader {
+    /// Fetches a frame of nodes, and those after it if that looks worth it.
+    fn fetch_ahead(&self, pack: u32, frame: u32, summary: &PackSummary, entry: &FrameEntry) -> Result<Vec<u8>> {
+        let object = names::pack(summary.epoch, &summary.id);
+        let offset = u64::from(entry.offset);
+        let frames = lock(&self.frames).ahead.plan(pack, frame, summary);
+        let last = summary.frames.get(frames.end as usize - 1).unwrap_or(entry);
+        let end = u64::from(last.offset) + u64::from(last.sealed);
+        let length = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        let Ok(sealed) = self.repo.backend().read_range(&object, offset, length) else {
+            // The frame itself may be readable where those after it are not.
+            return Ok(Vec::from(self.repo.backend().read_range(&object, offset, entry.sealed as usize)?));
+        };
+        let own = sealed.get(..entry.sealed as usize).unwrap_or_default().to_vec();
+        let window = frames.end - frames.start;
+        lock(&self.frames).ahead = Ahead { pack, frames, sealed, offset, window };
+        Ok(own)
     }
 }
 

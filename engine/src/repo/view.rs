@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::Repository;
 use super::names::{self, EpochRole, SnapshotName};
+use super::parallel;
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::pack::SegmentName;
@@ -63,9 +64,11 @@ impl Repository {
         // W2
         let seal = self.latest_seal(&marks, monitor)?;
         let sealed_epoch = seal.as_ref().map(|(e, ..)| *e);
-        let segments: Vec<SegmentName> =
-            self.list_under("index")?.into_iter().map(|(epoch, id)| SegmentName { epoch, id }).collect();
-        let snapshots = self.list_under("snapshots")?;
+        // Between the two looks at the epochs their order does not matter, so they go out together.
+        let mut lists = parallel::map(self.backend.concurrency(), &["index", "snapshots"], |folder| self.list_under(folder));
+        let snapshots = lists.pop().unwrap_or(Ok(Vec::new()))?;
+        let segments = lists.pop().unwrap_or(Ok(Vec::new()))?;
+        let segments: Vec<SegmentName> = segments.into_iter().map(|(epoch, id)| SegmentName { epoch, id }).collect();
         // W3
         let again = self.list_epochs()?;
         let sealed_meanwhile = again
@@ -202,10 +205,10 @@ impl Repository {
         let mut ids = Vec::new();
         self.backend.list("forget/", &mut |meta| ids.extend(names::parse_id(&meta.key, "forget")))?;
         let mut forgotten = HashSet::new();
-        for id in ids {
-            let object = names::forget(&id);
-            let bytes = self.backend.read(&object, object::MAX_SIZE)?;
-            match snapshot::open_forget(&self.keys.meta, self.id(), &bytes) {
+        let objects: Vec<_> = ids.iter().map(names::forget).collect();
+        let read = parallel::map(self.backend.concurrency(), &objects, |object| self.backend.read(object, object::MAX_SIZE));
+        for (object, bytes) in objects.into_iter().zip(read) {
+            match snapshot::open_forget(&self.keys.meta, self.id(), &bytes?) {
                 Ok(names) => forgotten.extend(names.into_iter().map(|(epoch, id)| SnapshotName { epoch, id })),
                 Err(e) => report_forged(monitor, &object, &e),
             }

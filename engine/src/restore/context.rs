@@ -29,6 +29,8 @@ pub(super) struct Context<'a> {
     /// Entries that were to be restored and are not.
     pub failed: Marks,
     pub tally: Tally,
+    /// What a root entry that is no directory is called beneath the target.
+    pub root_name: EntryPath,
     links: AtomicBool,
     stopped: AtomicBool,
     error: Mutex<Option<Error>>,
@@ -62,10 +64,16 @@ impl<'a> Context<'a> {
             kept: Marks::default(),
             failed: Marks::default(),
             tally: Tally::default(),
+            root_name: EntryPath::root(),
             links: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             error: Mutex::new(None),
         }
+    }
+
+    /// With a name for the root.
+    pub fn with_root_name(self, root_name: EntryPath) -> Self {
+        Self { root_name, ..self }
     }
 
     /// A problem that says what it is about.

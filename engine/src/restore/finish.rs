@@ -76,7 +76,7 @@ fn link(context: &Context, dest: &Destination, entry: &Entry, first: &First) -> 
 /// Sets the metadata of all directories that something was restored to.
 pub(super) fn directories(context: &Context, dest: &Destination, gaps: &Expected) -> Result<()> {
     let set = |level: Level| {
-        let target_itself = level.path.is_root() && context.options.base.is_root();
+        let target_itself = level.path.is_root() && context.options.base.is_root() && !context.options.own_root;
         let Some((meta, xattrs)) = level.meta.filter(|_| !level.blocked && !target_itself) else { return };
         match dest.set_dir_metadata(&level.path, &meta, &xattrs) {
             Ok(warnings) => context.warn(&level.path, warnings),

@@ -22,12 +22,15 @@ mod verify;
 mod window;
 mod write;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use self::context::Context;
 use self::select::Gaps;
 use self::window::Limits;
+use crate::catalog;
+use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::fs::{DestOptions, Destination};
 use crate::id::BlobId;
@@ -56,6 +59,9 @@ pub struct RestoreOptions {
     /// The root: entries go to their full path beneath the target. A directory: its contents go into the target, its
     /// metadata onto it. Anything else: it goes into the target under its name.
     pub base: EntryPath,
+    /// The snapshot's root entry describes the target itself, as in imports: with the root as the base, the target gets its
+    /// metadata, and if the root is no directory, it takes the place of the target, which must not exist or be empty.
+    pub own_root: bool,
     /// Which entries; all without one.
     pub filter: Option<Filter>,
     /// What to do about existing files.
@@ -109,8 +115,13 @@ fn run_with(
     monitor: &Arc<dyn Monitor>,
     limits: &Limits,
 ) -> Result<RestoreOutcome> {
+    let single = if options.own_root && options.base.is_root() { single_root(reader, root)? } else { None };
+    let (target, root_name) = match &single {
+        Some(_) => place_of_single(target, options)?,
+        None => (target, EntryPath::root()),
+    };
     let dest = open_target(target, options)?;
-    let context = Context::new(reader, root, options, monitor, dest.as_ref());
+    let context = Context::new(reader, root, options, monitor, dest.as_ref()).with_root_name(root_name);
     let mut gaps = Gaps::default();
     monitor.stage("counting");
     let fresh = std::fs::read_dir(target).map_or(true, |mut dir| dir.next().is_none());
@@ -135,6 +146,25 @@ fn run_with(
     monitor.stage("directories");
     finish::directories(&context, dest, &gaps)?;
     Ok(context.outcome())
+}
+
+/// The root entry, if it is no directory.
+fn single_root(reader: &Reader, root: Option<BlobId>) -> Result<Option<Entry>> {
+    Ok(catalog::lookup(reader, root, &EntryPath::root())?.filter(|entry| !entry.is_directory()))
+}
+
+/// Where the only entry goes: the directory above the target, and the target's name in it.
+fn place_of_single<'t>(target: &'t Path, options: &RestoreOptions) -> Result<(&'t Path, EntryPath)> {
+    let refuse = |why: &str| Err(Error::Invalid(format!("{}: {why}", target.display())));
+    let name = target.file_name().and_then(|name| EntryPath::new(name.as_bytes()).ok());
+    let (Some(above), Some(name)) = (target.parent(), name) else {
+        return refuse("the snapshot is a single file, which needs a name of its own");
+    };
+    let is_dir = std::fs::symlink_metadata(target).is_ok_and(|meta| meta.is_dir());
+    if is_dir && !options.dry_run && std::fs::remove_dir(target).is_err() {
+        return refuse("the snapshot is a single file, and this is a directory with something in it");
+    }
+    Ok((if above.as_os_str().is_empty() { Path::new(".") } else { above }, name))
 }
 
 /// The target; none for a dry run to a place that does not exist.

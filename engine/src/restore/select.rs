@@ -84,6 +84,8 @@ impl<'a> Selection<'a> {
             self.next += 1;
             if !options.base.is_root() {
                 entry.path = below(&options.base, &entry);
+            } else if entry.path.is_root() && !entry.is_directory() {
+                entry.path = self.context.root_name.clone();
             }
             return Ok(Some(Selected { number, entry, wanted }));
         }

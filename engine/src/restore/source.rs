@@ -1,5 +1,6 @@
 //! Where blobs come from: the index, brought up to date once if something is gone; and other copies of what is damaged.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -81,16 +82,26 @@ impl<'a> Rescue<'a> {
         Self { source, plain: Vec::new(), last: None }
     }
 
-    /// The blob from another pack than `bad`; after that, if something was `missing`, from where a newer index says.
+    /// The blob from any other pack than `bad`; after that, if something was `missing`, from where a newer index says.
     pub fn blob(&mut self, id: &BlobId, bad: u32, missing: bool) -> Option<&[u8]> {
-        let index = self.source.reader.index();
-        let elsewhere = index.locate(id, &|pack| pack != bad).ok().flatten();
-        let mut found = elsewhere.and_then(|place| self.fetch(id, place));
+        let mut found = self.elsewhere(id, HashSet::from([bad]));
         if found.is_none() && missing {
             self.source.reload().ok()?;
-            found = index.locate(id, &|_| true).ok().flatten().and_then(|place| self.fetch(id, place));
+            // Ordinals may stand for other packs now.
+            self.last = None;
+            found = self.elsewhere(id, HashSet::new());
         }
         self.plain.get(found?)
+    }
+
+    fn elsewhere(&mut self, id: &BlobId, mut tried: HashSet<u32>) -> Option<Range<usize>> {
+        while let Some(place) = self.source.reader.locate_other(id, &tried).ok()? {
+            if let Some(found) = self.fetch(id, place) {
+                return Some(found);
+            }
+            tried.insert(place.pack);
+        }
+        None
     }
 
     fn fetch(&mut self, id: &BlobId, place: Location) -> Option<Range<usize>> {

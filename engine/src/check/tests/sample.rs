@@ -15,7 +15,7 @@ use crate::format::{ObjectKind, epoch};
 use crate::fs::{WalkOptions, WalkSource};
 use crate::monitor::{Collector, Monitor, Problem};
 use crate::repo::names::{self, EpochRole};
-use crate::repo::{InitOptions, Repository};
+use crate::repo::{InitOptions, Reader, Repository};
 
 pub(super) struct Sample {
     pub(super) store: Arc<MemBackend>,
@@ -53,13 +53,17 @@ impl Sample {
             user: "u".into(),
             paths: vec![],
             tags: vec![],
+            incomplete_tag: None,
+            origin: None,
             program: "p".into(),
             level: crate::codec::DEFAULT_LEVEL,
             parent: None,
             dry_run: false,
             cache_dir: None,
         };
-        let source = || Ok(Box::new(WalkSource::new(walk.clone(), Arc::clone(&monitor))?) as Box<dyn crate::entry::EntrySource>);
+        let source = |_: &Arc<Reader>| {
+            Ok(Box::new(WalkSource::new(walk.clone(), Arc::clone(&monitor))?) as Box<dyn crate::entry::EntrySource>)
+        };
         backup::run(&self.repo, &mut { source }, &options, &monitor).unwrap();
     }
 

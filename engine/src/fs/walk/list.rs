@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::PathFilter;
 use super::ahead::{Ahead, Slot};
-use crate::entry::{Kind, SourceEntry};
+use crate::entry::{Kind, SourceContent, SourceEntry};
 use crate::fs::dirs::Dir;
 use crate::fs::local::LocalEntry;
 use crate::fs::meta::Stat;
@@ -295,7 +295,7 @@ impl Lister {
             owner,
             no_atime: self.common.user == 0 || self.common.user == stat.uid(),
         });
-        Some(SourceEntry { path, kind, meta, size, lazy })
+        Some(SourceEntry { path, kind, meta, size, content: SourceContent::Lazy(lazy) })
     }
 }
 

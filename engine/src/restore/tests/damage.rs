@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::format::pack::BlobKind;
 use crate::monitor::lock;
@@ -96,6 +98,40 @@ fn a_missing_pack_is_looked_for_once_and_then_costs_its_files() {
     outcome.expect("goes on");
     assert!(!problems.is_empty() && problems.len() < 42);
     assert!(problems.iter().any(|p| p.message.contains("no such object")), "{problems:?}");
+}
+
+/// Takes the index away and returns it.
+fn hide_index(world: &World) -> Vec<(ObjectKey, Bytes)> {
+    let mut keys = Vec::new();
+    world.backend.list("index/", &mut |meta| keys.push(meta.key)).expect("lists");
+    let take = |key: ObjectKey| {
+        let bytes = world.backend.read(&key, u64::MAX).expect("reads");
+        world.backend.delete(&key).expect("deletes");
+        (key, bytes)
+    };
+    keys.into_iter().map(take).collect()
+}
+
+#[test]
+fn any_intact_copy_will_do() {
+    let world = World::new();
+    world.write("file", &noise(7, 90_000));
+    let mut hidden = Vec::new();
+    for _ in 0..3 {
+        world.backup();
+        hidden.extend(hide_index(&world));
+    }
+    hidden.into_iter().for_each(|(key, bytes)| world.backend.overwrite(&key, bytes));
+    let copies = data_frames(&world);
+    assert_eq!(copies.len(), 3);
+    for intact in 0..3 {
+        let good: Vec<_> = copies.iter().map(|frame| world.backend.read(&frame.0, u64::MAX).expect("reads")).collect();
+        copies.iter().enumerate().filter(|(i, _)| *i != intact).for_each(|(_, frame)| damage(&world, frame));
+        world.restore(&world.options());
+        assert_eq!(see(&world.source("")), see(&world.target("")));
+        copies.iter().zip(good).for_each(|(frame, bytes)| world.backend.overwrite(&frame.0, bytes));
+        fs::remove_dir_all(world.target("")).expect("removes");
+    }
 }
 
 /// A monitor that does something once, when a stage begins.

@@ -67,25 +67,30 @@ impl World {
         fs::write(self.source(name), content).expect("writes");
     }
 
-    fn backup(&self) -> SnapshotName {
-        let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
-        let options = BackupOptions {
+    fn backup_options(&self) -> BackupOptions {
+        BackupOptions {
             time: now(),
             host: "h".into(),
             user: "u".into(),
             paths: vec![],
             tags: vec![],
+            incomplete_tag: None,
+            origin: None,
             program: "test".into(),
             level: Level::Zstd(1),
             parent: None,
             dry_run: false,
             cache_dir: None,
-        };
+        }
+    }
+
+    fn backup(&self) -> SnapshotName {
+        let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
         let walk = WalkOptions { roots: vec![self.source("")], ..WalkOptions::default() };
-        let mut source = || -> Result<Box<dyn crate::entry::EntrySource>> {
+        let mut source = |_: &Arc<Reader>| -> Result<Box<dyn crate::entry::EntrySource>> {
             Ok(Box::new(WalkSource::new(walk.clone(), Arc::clone(&monitor))?))
         };
-        let outcome = backup::run(&self.repo, &mut source, &options, &monitor).expect("backs up");
+        let outcome = backup::run(&self.repo, &mut source, &self.backup_options(), &monitor).expect("backs up");
         assert_eq!(outcome.problems, 0);
         outcome.snapshot.expect("committed")
     }
@@ -98,7 +103,14 @@ impl World {
     }
 
     fn options(&self) -> RestoreOptions {
-        RestoreOptions { base: self.base(), filter: None, overwrite: Overwrite::Always, verify: true, dry_run: false }
+        RestoreOptions {
+            base: self.base(),
+            own_root: false,
+            filter: None,
+            overwrite: Overwrite::Always,
+            verify: true,
+            dry_run: false,
+        }
     }
 
     fn reader(&self) -> Arc<Reader> {
@@ -256,4 +268,63 @@ fn a_dry_run_counts_and_writes_nothing() {
     assert!(!world.target("").exists());
     let real = world.restore(&RestoreOptions { verify: false, ..world.options() });
     assert_eq!(dry, real);
+}
+
+mod own_root {
+    use super::*;
+    use crate::entry::{EntrySource, Kind, LazyEntry, Metadata, OpenFile, SourceContent, SourceEntry, Timestamp, Xattrs};
+
+    struct One(Option<SourceEntry>);
+
+    impl EntrySource for One {
+        fn next_entry(&mut self) -> Result<Option<SourceEntry>> {
+            Ok(self.0.take())
+        }
+    }
+
+    struct Empty;
+
+    impl LazyEntry for Empty {
+        fn xattrs(&self) -> std::io::Result<Xattrs> {
+            Ok(vec![])
+        }
+        fn open(&self) -> std::io::Result<Box<dyn OpenFile>> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn restore(kind: &Kind) -> (World, Result<RestoreOutcome>) {
+        let world = World::new();
+        let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
+        let meta = Metadata { mode: 0o750, mtime: Timestamp { seconds: 1_000_000_000, nanos: 0 }, ..Metadata::default() };
+        let mut source = |_: &Arc<Reader>| {
+            let (meta, kind) = (meta.clone(), kind.clone());
+            let content = if kind == Kind::File { SourceContent::None } else { SourceContent::Lazy(Box::new(Empty)) };
+            let entry = SourceEntry { path: EntryPath::root(), kind, meta, size: 0, content };
+            Ok(Box::new(One(Some(entry))) as Box<dyn EntrySource>)
+        };
+        backup::run(&world.repo, &mut source, &world.backup_options(), &monitor).expect("backs up");
+        let options = RestoreOptions { base: EntryPath::root(), own_root: true, ..world.options() };
+        let result = world.restore_with(&options, &Limits::default()).0;
+        (world, result)
+    }
+
+    #[test]
+    fn a_directory_gives_its_metadata_to_the_target() {
+        let (world, outcome) = restore(&Kind::Directory);
+        assert_eq!(outcome.expect("restores").entries, 1);
+        let meta = fs::metadata(world.target("")).expect("is there");
+        assert!(meta.is_dir());
+        assert_eq!((meta.permissions().mode() & 0o7777, meta.mtime()), (0o750, 1_000_000_000));
+    }
+
+    #[test]
+    fn a_file_becomes_the_target() {
+        let (world, outcome) = restore(&Kind::File);
+        assert_eq!(outcome.expect("restores").files, 1);
+        let path = world.temp.path().join("target");
+        let meta = fs::symlink_metadata(path).expect("is there");
+        assert!(meta.is_file());
+        assert_eq!((meta.permissions().mode() & 0o7777, meta.mtime()), (0o750, 1_000_000_000));
+    }
 }

@@ -28,7 +28,7 @@ fn what_took_a_files_place_is_not_read() {
     fs::write(temp.path().join("other"), b"y").unwrap();
     fs::create_dir(temp.path().join("dir")).unwrap();
     for name in names {
-        assert!(find(&entries, &temp.path().join(name)).lazy.open().is_err(), "{name}");
+        assert!(find(&entries, &temp.path().join(name)).content.lazy().unwrap().open().is_err(), "{name}");
     }
 }
 
@@ -46,7 +46,7 @@ fn holes_are_found_and_passed_over() {
     let (entries, _) = walk(options(temp.path()));
     let entry = find(&entries, &path);
     for (limit, count) in [(100, 4), (2, 2), (0, 0)] {
-        let mut open = entry.lazy.open().unwrap();
+        let mut open = entry.content.lazy().unwrap().open().unwrap();
         let holes: Vec<Hole> = open.holes(entry.size, limit).unwrap();
         if holes.is_empty() && limit > 0 {
             return; // A file system that knows no holes.
@@ -87,6 +87,6 @@ fn attributes_of_files_and_directories() {
     set(temp.path(), "user.dir", b"").unwrap();
     let (entries, _) = walk(options(temp.path()));
     let expected = vec![(b"user.a".to_vec(), long), (b"user.b".to_vec(), b"1".to_vec())];
-    assert_eq!(find(&entries, &file).lazy.open().unwrap().xattrs().unwrap(), expected);
-    assert_eq!(find(&entries, temp.path()).lazy.xattrs().unwrap(), [(b"user.dir".to_vec(), vec![])]);
+    assert_eq!(find(&entries, &file).content.lazy().unwrap().open().unwrap().xattrs().unwrap(), expected);
+    assert_eq!(find(&entries, temp.path()).content.lazy().unwrap().xattrs().unwrap(), [(b"user.dir".to_vec(), vec![])]);
 }

@@ -123,7 +123,7 @@ fn symlinks_above_a_root_are_followed_and_stored_as_directories() {
     let (entries, _) = walk(options(&temp.path().join("link/root")));
     assert_eq!(below(&entries, temp.path()), ["link", "link/root"]);
     assert_eq!(find(&entries, &temp.path().join("link")).kind, Kind::Directory);
-    assert!(find(&entries, &temp.path().join("link")).lazy.xattrs().is_ok());
+    assert!(find(&entries, &temp.path().join("link")).content.lazy().unwrap().xattrs().is_ok());
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn the_root_of_the_file_system_is_the_first_entry() {
     let (entries, _) = walk(WalkOptions { filter: Some(Arc::new(All)), ..options(Path::new("/")) });
     assert_eq!(entries.len(), 1);
     assert!(entries[0].path.is_root() && entries[0].kind == Kind::Directory);
-    assert!(entries[0].lazy.xattrs().is_ok());
+    assert!(entries[0].content.lazy().unwrap().xattrs().is_ok());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn deeper_than_path_max_and_back() {
     assert_eq!(below(&entries, temp.path()).len(), levels + 1);
     assert_eq!(monitor.problems().len(), 1, "{:?}", monitor.problems());
     let mut buffer = [0; 16];
-    assert_eq!(entries.last().unwrap().lazy.open().unwrap().read(&mut buffer).unwrap(), 4);
+    assert_eq!(entries.last().unwrap().content.lazy().unwrap().open().unwrap().read(&mut buffer).unwrap(), 4);
     // Stopped halfway, with results piled up in each other.
     let mut source = WalkSource::new(options(temp.path()), monitor).unwrap();
     source.next_entry().unwrap();
@@ -243,7 +243,7 @@ fn sockets_are_noted_and_fifos_never_opened() {
     let (entries, monitor) = walk(options(temp.path()));
     assert_eq!(below(&entries, temp.path()), ["fifo"]);
     assert_eq!(find(&entries, &temp.path().join("fifo")).kind, Kind::Fifo);
-    assert!(find(&entries, &temp.path().join("fifo")).lazy.xattrs().is_ok());
+    assert!(find(&entries, &temp.path().join("fifo")).content.lazy().unwrap().xattrs().is_ok());
     assert_eq!(monitor.notes().len(), 1);
     assert_eq!(monitor.problems(), []);
 }
@@ -326,7 +326,7 @@ fn what_a_user_may_not_read_is_a_problem() {
     let (entries, monitor) = walk(options(temp.path()));
     assert_eq!(below(&entries, temp.path()), ["dir", "file"]);
     assert_eq!(monitor.problems()[0].subject, dir.display().to_string());
-    let error = find(&entries, &file).lazy.open().err().unwrap();
+    let error = find(&entries, &file).content.lazy().unwrap().open().err().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
 }
 

@@ -1,5 +1,7 @@
 //! Backups of made-up trees into memory: what is stored, what is not stored again, and what happens when things go wrong.
 
+mod kinds;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use crate::backend::mem::MemBackend;
 use crate::catalog::CatalogReader;
 use crate::content::copy_to;
 use crate::crypto::password::Cost;
-use crate::entry::{Hole, Kind, LazyEntry, Metadata, OpenFile, SourceEntry, Xattrs};
+use crate::entry::{Hole, Kind, LazyEntry, Metadata, OpenFile, SourceContent, SourceEntry, Xattrs};
 use crate::format::ObjectKind;
 use crate::format::epoch::{Close, seal_close, seal_mark};
 use crate::monitor::Collector;
@@ -104,7 +106,7 @@ impl World {
                 let size = if kind == Kind::File { bytes.len() as u64 } else { 0 };
                 let file = TestFile { bytes: Arc::new(bytes.clone()), size, at: 0, opened: Arc::clone(&self.opened) };
                 let path = EntryPath::new(path.trim_end_matches('/')).expect("valid");
-                SourceEntry { path, kind, meta: meta(7, bytes), size, lazy: Box::new(file) }
+                SourceEntry { path, kind, meta: meta(7, bytes), size, content: SourceContent::Lazy(Box::new(file)) }
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -120,6 +122,8 @@ impl World {
             user: "u".into(),
             paths: vec![b"/".to_vec()],
             tags: vec![],
+            incomplete_tag: None,
+            origin: None,
             program: "test".into(),
             level: Level::Zstd(1),
             parent: all.last().cloned(),
@@ -134,7 +138,7 @@ impl World {
 
     fn backup_with(&self, tree: &Tree, options: &BackupOptions) -> Result<BackupOutcome> {
         let monitor: Arc<dyn Monitor> = Arc::clone(&self.monitor) as _;
-        run(&self.repo, &mut || Ok(self.source(tree)), options, &monitor)
+        run(&self.repo, &mut |_| Ok(self.source(tree)), options, &monitor)
     }
 
     fn reader(&self) -> Reader {
@@ -239,7 +243,7 @@ fn a_fence_makes_the_backup_move_on_and_lose_nothing() {
     let close = seal_close(&keys.epochs, id, 0, &Close { run: [1; 16], condemned: vec![], previous: None }).expect("seals");
     let mut rounds = 0;
     let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
-    let mut source = || {
+    let mut source = |_: &Arc<Reader>| {
         rounds += 1;
         if rounds == 1 {
             world.backend.create(&names::epoch(0, EpochRole::Close), close.clone().into())?;
@@ -284,7 +288,8 @@ fn after_an_interruption_the_next_run_goes_on() {
     let cancelled = Arc::new(Collector::default());
     let monitor: Arc<dyn Monitor> = Arc::clone(&cancelled) as _;
     let options = world.options();
-    let mut source = || Ok(Box::new(Interrupting(world.source(&tree), 2500, Arc::clone(&cancelled))) as Box<dyn EntrySource>);
+    let mut source =
+        |_: &Arc<Reader>| Ok(Box::new(Interrupting(world.source(&tree), 2500, Arc::clone(&cancelled))) as Box<dyn EntrySource>);
     let result = run(&world.repo, &mut source, &options, &monitor);
     assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
     assert!(world.objects("snapshots/").is_empty());
@@ -302,7 +307,7 @@ fn a_store_that_fails_ends_the_backup_with_its_error() {
         fault.inject(Rule::new(Method::Create, Fault::Error(crate::backend::ErrorKind::NoSpace)).key(prefix));
         let repo = Arc::new(Repository::open(Arc::new(fault), b"x").expect("opens"));
         let monitor: Arc<dyn Monitor> = Arc::clone(&world.monitor) as _;
-        let result = run(&repo, &mut || Ok(world.source(&tree)), &world.options(), &monitor);
+        let result = run(&repo, &mut |_| Ok(world.source(&tree)), &world.options(), &monitor);
         let kind = match result {
             Err(Error::Backend(e)) => e.kind,
             other => panic!("{prefix}: {other:?}"),

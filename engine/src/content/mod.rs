@@ -1,4 +1,8 @@
-//! A stored file's content as a stream.
+//! A stored file's content: as a stream, and at random.
+
+mod random;
+
+pub use random::{StoredFiles, StoredReader};
 
 use std::collections::HashSet;
 use std::io::Write;
