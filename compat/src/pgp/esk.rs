@@ -31,6 +31,22 @@ pub(super) struct Candidate {
     pub(super) key: SessionKey,
 }
 
+/// Whether the cipher can be used. Blowfish is left out: the library pads its keys where they have to be repeated.
+fn usable(algo: SymmetricAlgorithm) -> bool {
+    algo.is_supported() && algo != SymmetricAlgorithm::Blowfish
+}
+
+impl Candidate {
+    /// The reason why this key is of no use, if its cipher is none that can be used.
+    pub(super) fn unsupported(&self) -> Option<PgpErrorKind> {
+        self.algo.filter(|algo| !usable(*algo)).map(unsupported_cipher)
+    }
+}
+
+fn unsupported_cipher(algo: SymmetricAlgorithm) -> PgpErrorKind {
+    PgpErrorKind::Unsupported(format!("the cipher {algo}"))
+}
+
 /// A symmetric-key encrypted session key packet, version 4 or 5.
 #[derive(Debug)]
 pub(super) struct Skesk {
@@ -126,8 +142,8 @@ impl Skesk {
             return Err(PgpErrorKind::Unsupported(format!("a pass-phrase packet of version {version}")));
         }
         let algo = SymmetricAlgorithm::from(fields.byte()?);
-        if !algo.is_supported() {
-            return Err(PgpErrorKind::Unsupported(format!("the cipher {algo}")));
+        if !usable(algo) {
+            return Err(unsupported_cipher(algo));
         }
         let aead = if version == 5 { Some(AEADAlgorithm::from(fields.byte()?)) } else { None };
         let before = fields.0;
@@ -158,7 +174,7 @@ impl Skesk {
                 let plain = SessionKey::from(cfb(self.algo, &stretched, None, esk)?);
                 let (algo, key) = plain.split_first()?;
                 let algo = SymmetricAlgorithm::from(*algo);
-                (algo.is_supported() && algo.key_size().ok()? == key.len())
+                (usable(algo) && algo.key_size().ok()? == key.len())
                     .then(|| Candidate { algo: Some(algo), key: key.to_vec().into() })
             }
             SkeskKind::Aead { aead, nonce, esk } => {
@@ -186,7 +202,7 @@ pub(super) fn cfb_reader(
     iv: Option<&[u8]>,
     data: impl Read + Send + Sync + 'static,
 ) -> Option<Decryptor<'static>> {
-    if !algo.is_supported() || algo.key_size().ok()? != key.len() {
+    if !usable(algo) || algo.key_size().ok()? != key.len() {
         return None;
     }
     let source = Generic::with_cookie(data, Some(super::container::BUFFER), Cookie::default());

@@ -117,15 +117,14 @@ impl Keyring {
     /// Cheap ways first, asking others last.
     fn find_key(&self, preamble: Preamble, sealed: &Sealed) -> Result<Candidate, PgpErrorKind> {
         let (named, hidden): (Vec<_>, Vec<_>) = preamble.recipients.iter().partition(|r| r.packet.recipient().is_some());
-        let mut locked = None;
-        if let Some(candidate) = self.try_secrets(&named, sealed, &mut locked) {
+        let (mut locked, mut unsupported) = (None, preamble.unsupported);
+        if let Some(candidate) = self.try_secrets(&named, sealed, &mut locked, &mut unsupported) {
             return Ok(candidate);
         }
-        let mut unsupported = preamble.unsupported;
         if let Some(candidate) = self.try_passphrases(&preamble.skesks, sealed, &mut unsupported)? {
             return Ok(candidate);
         }
-        if let Some(candidate) = self.try_secrets(&hidden, sealed, &mut locked) {
+        if let Some(candidate) = self.try_secrets(&hidden, sealed, &mut locked, &mut unsupported) {
             return Ok(candidate);
         }
         if let Some(candidate) = self.try_gnupg(&preamble.recipients, sealed)? {
@@ -148,7 +147,13 @@ impl Keyring {
         Err(PgpErrorKind::NoSecretKey { wanted })
     }
 
-    fn try_secrets(&self, recipients: &[&Recipient], sealed: &Sealed, locked: &mut Option<String>) -> Option<Candidate> {
+    fn try_secrets(
+        &self,
+        recipients: &[&Recipient],
+        sealed: &Sealed,
+        locked: &mut Option<String>,
+        unsupported: &mut Option<PgpErrorKind>,
+    ) -> Option<Candidate> {
         for recipient in recipients {
             let wanted = recipient.packet.recipient();
             for secret in self.secrets.iter().filter(|s| wanted.as_ref().is_none_or(|id| s.key.key_handle().aliases(id))) {
@@ -157,10 +162,11 @@ impl Keyring {
                     continue;
                 };
                 let opened = recipient.packet.decrypt(&mut pair.clone(), None);
-                let candidate = opened.map(|(algo, key)| Candidate { algo, key });
-                if let Some(candidate) = candidate.filter(|c| c.algo.is_some() && sealed.accepts(c)) {
+                let Some(candidate) = opened.map(|(algo, key)| Candidate { algo, key }) else { continue };
+                if candidate.algo.is_some() && sealed.accepts(&candidate) {
                     return Some(candidate);
                 }
+                *unsupported = unsupported.take().or(candidate.unsupported());
             }
         }
         None
@@ -227,6 +233,6 @@ impl Keyring {
         if sealed.accepts(&candidate) {
             return Ok(Some(candidate));
         }
-        Err(PgpErrorKind::Modified("the session key does not fit the data".into()))
+        Err(candidate.unsupported().unwrap_or_else(|| PgpErrorKind::Modified("the session key does not fit the data".into())))
     }
 }

@@ -68,26 +68,32 @@ fn by_gpg(file: &Path, phrase: &str) -> Option<Vec<u8>> {
 fn every_healthy_file_opens() {
     let Some(root) = fixtures() else { return };
     let all = everything(&root);
-    let (mut files, mut bare, mut aead, mut signed) = (0, 0, 0, 0);
-    for set in sets(&root).into_iter().filter(|s| !matches!(&*name(s), "dmg-flipped-byte-sym" | "dmg-truncated-volume-sym")) {
-        for file in encrypted(&set) {
-            let sealed = fs::read(&file).expect("file");
-            let (content, report) = open(&all, &sealed).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            let manifest = name(&file).contains("manifest") || name(&file).ends_with(".m.g");
-            assert!(manifest == content.starts_with(b"Hostname"), "{}", file.display());
-            files += 1;
-            bare += usize::from(report.integrity == Integrity::None);
-            aead += usize::from(report.integrity == Integrity::Aead);
-            signed += report.signatures.len();
-            if !report.signatures.is_empty() {
-                report.require_signature(RSA).expect("signed");
-                assert_eq!(report.signatures[0].primary.as_deref(), Some(RSA));
-            }
-            assert_eq!(report.signatures.len(), usize::from(name(&set).contains("pubsign")), "{}", file.display());
-        }
+    let healthy = sets(&root).into_iter().filter(|s| !matches!(&*name(s), "dmg-flipped-byte-sym" | "dmg-truncated-volume-sym"));
+    let files: Vec<_> = healthy.flat_map(|set| encrypted(&set)).collect();
+    let halves = files.chunks(files.len().div_ceil(2));
+    let counts: Vec<[usize; 3]> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            halves.map(|half| scope.spawn(|| half.iter().map(|f| opens(&all, f)).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|t| t.join().expect("thread")).collect()
+    });
+    let sum = |i: usize| counts.iter().map(|c| c[i]).sum::<usize>();
+    assert_eq!((sum(0), sum(1)), (6, 6), "without integrity protection, with AEAD");
+    assert!(files.len() > 150 && sum(2) > 40, "{} files, {} signatures", files.len(), sum(2));
+}
+
+/// Whether it is without integrity protection; with AEAD; how many signatures it has.
+fn opens(all: &Keyring, file: &Path) -> [usize; 3] {
+    let set = name(file.parent().and_then(Path::parent).expect("set"));
+    let (content, report) = open(all, &fs::read(file).expect("file")).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let manifest = name(file).contains("manifest") || name(file).ends_with(".m.g");
+    assert!(manifest == content.starts_with(b"Hostname"), "{}", file.display());
+    assert_eq!(report.signatures.len(), usize::from(set.contains("pubsign")), "{}", file.display());
+    if let [signature] = &report.signatures[..] {
+        report.require_signature(RSA).expect("signed");
+        assert_eq!(signature.primary.as_deref(), Some(RSA));
     }
-    assert_eq!((bare, aead), (6, 6));
-    assert!(files > 150 && signed > 40, "{files} files, {signed} signatures");
+    let is = |integrity| usize::from(report.integrity == integrity);
+    [is(Integrity::None), is(Integrity::Aead), report.signatures.len()]
 }
 
 #[test]

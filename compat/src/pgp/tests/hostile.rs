@@ -1,11 +1,12 @@
 use std::fs;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write};
 
 use proptest::prelude::*;
+use sequoia_openpgp::crypto::symmetric::{BlockCipherMode, Encryptor, PaddingMode};
 use sequoia_openpgp::crypto::{Password, SessionKey};
 use sequoia_openpgp::types::SymmetricAlgorithm;
 
-use super::super::esk::{cfb, packet};
+use super::super::esk::packet;
 use super::super::{Integrity, Keyring, PgpErrorKind};
 use super::{fixtures, keyring, open};
 
@@ -41,16 +42,11 @@ fn encrypt(plain: &[u8]) -> Vec<u8> {
     encrypt_with(&[0; 16], plain)
 }
 
-/// CFB, one block of key stream at a time: the stream for a block is what zeros decrypt to after it.
 fn encrypt_with(iv: &[u8], plain: &[u8]) -> Vec<u8> {
-    let (mut register, mut sealed) = (iv.to_vec(), Vec::new());
-    for block in plain.chunks(16) {
-        let stream = cfb(SymmetricAlgorithm::AES128, &key(), Some(&register), &[0; 16]).expect("stream");
-        let cipher: Vec<u8> = block.iter().zip(stream).map(|(p, s)| p ^ s).collect();
-        register.splice(.., cipher.iter().copied());
-        sealed.extend(cipher);
-    }
-    sealed
+    let (cipher, mode) = (SymmetricAlgorithm::AES128, BlockCipherMode::CFB);
+    let mut sink = Encryptor::new(cipher, mode, PaddingMode::None, &key(), Some(iv), Vec::new()).expect("cipher");
+    sink.write_all(plain).expect("encrypts");
+    sink.finalize().expect("encrypts")
 }
 
 fn literal(content: &[u8]) -> Vec<u8> {
@@ -146,6 +142,10 @@ fn every_flipped_bit_is_an_error_or_not_authentic() {
         let keyring = keyring(&[phrase]);
         let (content, _) = open(&keyring, &file).expect("opens");
         for bit in 0..file.len() * 8 {
+            // The salt at the pace of archives costs 65 MB of hashing each time: one bit of each of its bytes.
+            if phrase != "p" && (7..15).contains(&(bit / 8)) && bit % 8 != 0 {
+                continue;
+            }
             let mut flipped = file.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             if let Ok((got, report)) = open(&keyring, &flipped) {
