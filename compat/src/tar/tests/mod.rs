@@ -47,8 +47,10 @@ fn file(name: &[u8], data: &[u8]) -> Vec<u8> {
     out
 }
 
+type Members = Vec<(Header, Vec<u8>)>;
+
 /// All members with their data, and whether the end was marked.
-fn read_all(tar: &[u8]) -> Result<(Vec<(Header, Vec<u8>)>, bool), TarError> {
+fn read_all(tar: &[u8]) -> Result<(Members, bool), TarError> {
     let mut reader = TarReader::new(tar);
     let mut members = Vec::new();
     while let Some(header) = reader.next()? {
