@@ -3,5 +3,9 @@
 //! Uses the engine's entries, sources and snapshots; never packs, index or backends. Where an archive lies is behind
 //! [`store::Store`]; what speaks to servers is another crate. There is no tokio, no terminal and no command line in here.
 
+pub mod import;
+pub mod librsync;
+pub mod member;
 pub mod pgp;
 pub mod store;
+pub mod tar;

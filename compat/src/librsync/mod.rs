@@ -1,0 +1,18 @@
+//! librsync's signatures and deltas, as streams.
+//!
+//! Knows bytes only. Block lengths are not limits of memory here: blocks are hashed as they pass, never kept.
+
+#![allow(clippy::big_endian_bytes, reason = "librsync's numbers are big-endian")]
+
+mod delta;
+mod delta_write;
+mod signature;
+mod sums;
+
+#[cfg(test)]
+mod tests;
+
+pub use delta::{Basis, DeltaError, DeltaReader};
+pub use delta_write::DeltaWriter;
+pub use signature::{SignatureCheck, SignatureError, SignatureFormat, SignatureMaker, block_length};
+pub use sums::{StrongSum, WeakSum};
