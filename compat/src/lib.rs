@@ -9,3 +9,5 @@ pub mod member;
 pub mod pgp;
 pub mod store;
 pub mod tar;
+#[cfg(test)]
+mod test_support;

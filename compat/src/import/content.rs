@@ -9,6 +9,9 @@ use engine::entry::{Entry, Hole, LazyEntry, Metadata, OpenFile, UNKNOWN_SIZE, Xa
 use super::budget::Permit;
 use crate::librsync::{Basis, DeltaReader};
 
+/// Largest file there can be. A delta may repeat what it refers to, so its own length bounds nothing.
+pub(super) const MAX_CONTENT: u64 = i64::MAX as u64;
+
 /// A stored file that deltas refer to.
 pub(super) struct StoredBasis(StoredReader);
 
@@ -55,7 +58,7 @@ impl LazyEntry for InMemory {
         let bytes = Cursor::new(Arc::clone(&self.bytes));
         let reader: Box<dyn Read + Send> = match &self.delta_to {
             None => Box::new(bytes),
-            Some((files, basis)) => Box::new(DeltaReader::new(bytes, StoredBasis::new(files, basis))),
+            Some((files, basis)) => Box::new(DeltaReader::new(bytes, StoredBasis::new(files, basis), MAX_CONTENT)),
         };
         Ok(Box::new(OpenContent::new(reader, self.meta.clone())))
     }

@@ -9,12 +9,13 @@ use engine::entry::{Entry, Kind, Metadata, SourceContent};
 use engine::error::Result;
 use engine::path::{EntryPath, display_bytes};
 
-use super::content::{InMemory, StoredBasis, Streamed};
+use super::content::{InMemory, MAX_CONTENT, StoredBasis, Streamed};
 use super::expected::{End, Expected, Known, Range};
 use super::output::{Output, Stop};
 use super::pipe::{self, Writer};
 use crate::librsync::{DeltaReader, is_identity};
-use crate::member::{Member, MemberKind};
+use crate::member::{Member, MemberKind, Owners, entry_kind};
+use crate::tar::Header;
 
 /// Content up to so many bytes waits in memory, more is streamed. duplicity puts 64 KiB and more into pieces.
 const SMALL: u64 = 64 << 10;
@@ -80,13 +81,14 @@ pub(super) struct Merge<'r> {
     leaf: Option<EntryPath>,
     open: Option<Open>,
     expected: Expected,
+    owners: Owners,
     /// No manifest says what there has to be: the signature file does, and this is why.
     unlisted: Option<String>,
 }
 
 impl<'r> Merge<'r> {
     pub fn new(output: Output, before: Option<Before<'r>>, files: Arc<StoredFiles>, expected: Expected, unlisted: Option<String>) -> Self {
-        Self { output, before, files, last: None, leaf: None, open: None, expected, unlisted }
+        Self { output, before, files, last: None, leaf: None, open: None, expected, owners: Owners::default(), unlisted }
     }
 
     pub fn output(&self) -> &Output {
@@ -98,7 +100,7 @@ impl<'r> Merge<'r> {
     }
 
     /// Takes in a member and its data.
-    pub fn member(&mut self, member: Member, data: &mut dyn Read) -> Result<(), Broken> {
+    pub fn member(&mut self, member: Member, header: &Header, data: &mut dyn Read) -> Result<(), Broken> {
         let piece = match member.kind {
             MemberKind::SnapshotPiece(number) | MemberKind::DiffPiece(number) => Some(number),
             _ => None,
@@ -106,7 +108,7 @@ impl<'r> Merge<'r> {
         if let Some(number) = piece {
             if self.open.as_ref().is_some_and(|open| open.path == member.path) {
                 if self.continues(&member, number) {
-                    return self.go_on(member.size, data);
+                    return self.go_on(header.size, data);
                 }
                 self.break_off("its pieces are not complete and in order");
             }
@@ -141,9 +143,9 @@ impl<'r> Merge<'r> {
                 }
                 Ok(())
             }
-            MemberKind::Snapshot | MemberKind::SnapshotPiece(_) => self.snapshot(member, piece.is_some(), data),
+            MemberKind::Snapshot | MemberKind::SnapshotPiece(_) => self.snapshot(member.path, header, piece.is_some(), data),
             MemberKind::Diff | MemberKind::DiffPiece(_) => match before {
-                Some(basis) if basis.kind == Kind::File => self.diff(member, piece.is_some(), basis, data),
+                Some(basis) if basis.kind == Kind::File => self.diff(member.path, header, piece.is_some(), basis, data),
                 Some(_) => {
                     self.lost(&member.path, "its changes apply to a file, and it was none before");
                     Ok(())
@@ -311,8 +313,15 @@ impl<'r> Merge<'r> {
         self.output.lost(path.display(), why);
     }
 
-    fn snapshot(&mut self, member: Member, piece: bool, data: &mut dyn Read) -> Result<(), Broken> {
-        let Member { path, entry: kind, meta, size, .. } = member;
+    fn snapshot(&mut self, path: EntryPath, header: &Header, piece: bool, data: &mut dyn Read) -> Result<(), Broken> {
+        let kind = match entry_kind(header) {
+            Ok(kind) => kind,
+            Err(error) => {
+                self.lost(&path, &error.to_string());
+                return Ok(());
+            }
+        };
+        let (meta, size) = (self.owners.metadata(header), header.size);
         if kind != Kind::File {
             return Ok(self.give(path, kind, meta, 0, SourceContent::None)?);
         }
@@ -328,11 +337,11 @@ impl<'r> Merge<'r> {
         Ok(self.give(path, kind, meta, size, SourceContent::Lazy(Box::new(content)))?)
     }
 
-    fn diff(&mut self, member: Member, piece: bool, basis: Entry, data: &mut dyn Read) -> Result<(), Broken> {
-        let Member { path, meta, size, .. } = member;
+    fn diff(&mut self, path: EntryPath, header: &Header, piece: bool, basis: Entry, data: &mut dyn Read) -> Result<(), Broken> {
+        let (meta, size) = (self.owners.metadata(header), header.size);
         if piece || size > SMALL {
             let (writer, reader) = pipe::pipe();
-            let applied = DeltaReader::new(reader, StoredBasis::new(&self.files, &basis));
+            let applied = DeltaReader::new(reader, StoredBasis::new(&self.files, &basis), MAX_CONTENT);
             let content = Streamed::new(Box::new(applied), meta.clone());
             self.give(path.clone(), Kind::File, meta, basis.size, SourceContent::Stream(Box::new(content)))?;
             return self.begin(path, true, piece, writer, size, data);

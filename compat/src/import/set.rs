@@ -1,6 +1,5 @@
 //! One backup set, read from its first volume to its last.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use engine::path::EntryPath;
@@ -86,7 +85,7 @@ fn read_volume(volume: Volume, name: &str, merge: &mut Merge<'_>) -> Result<(), 
             }
         };
         match Member::parse(&header) {
-            Ok(member) => merge.member(member, &mut (&mut tar as &mut dyn Read))?,
+            Ok(member) => merge.member(member, &header, &mut tar)?,
             Err(error) => merge.bad_member(&header.name, &error.to_string())?,
         }
     }

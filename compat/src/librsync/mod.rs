@@ -6,6 +6,7 @@
 
 mod delta;
 mod delta_write;
+mod identity;
 mod signature;
 mod sums;
 
@@ -14,5 +15,6 @@ mod tests;
 
 pub use delta::{Basis, DeltaError, DeltaReader};
 pub use delta_write::DeltaWriter;
+pub use identity::is_identity;
 pub use signature::{SignatureCheck, SignatureError, SignatureFormat, SignatureMaker, block_length};
 pub use sums::{StrongSum, WeakSum};

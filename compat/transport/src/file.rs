@@ -22,6 +22,23 @@ impl FileStore {
     fn failed(&self, name: &str, failure: Failure) -> StoreError {
         failure.at(&self.location(), name)
     }
+
+    fn file(&self, name: &str) -> Result<File, StoreError> {
+        if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
+            return Err(self.failed(name, Failure::not_found()));
+        }
+        let path = self.folder.join(name);
+        // Asked first: opening a named pipe would wait for ever.
+        let opened = match std::fs::metadata(&path) {
+            Ok(found) if !found.is_file() => return Err(self.failed(name, Failure::not_found())),
+            Ok(_) => File::open(&path),
+            Err(error) => Err(error),
+        };
+        opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => self.failed(name, Failure::not_found()),
+            _ => self.failed(name, error.into()),
+        })
+    }
 }
 
 impl Store for FileStore {
@@ -58,22 +75,12 @@ impl Store for FileStore {
         Ok(files)
     }
 
+    fn open_local(&self, name: &str) -> Option<Result<File, StoreError>> {
+        Some(self.file(name))
+    }
+
     fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
-        if matches!(name, "" | "." | "..") || name.contains(['/', '\0']) {
-            return Err(self.failed(name, Failure::not_found()));
-        }
-        let path = self.folder.join(name);
-        // Asked first: opening a named pipe would wait for ever.
-        let opened = match std::fs::metadata(&path) {
-            Ok(found) if !found.is_file() => return Err(self.failed(name, Failure::not_found())),
-            Ok(_) => File::open(&path),
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok(file) => Ok(Box::new(Named { file, location: self.location(), name: name.to_owned() })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.failed(name, Failure::not_found())),
-            Err(error) => Err(self.failed(name, error.into())),
-        }
+        Ok(Box::new(Named { file: self.file(name)?, location: self.location(), name: name.to_owned() }))
     }
 }
 
