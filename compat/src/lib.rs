@@ -5,6 +5,9 @@
 
 pub mod librsync;
 pub mod member;
-// pub mod sigtar;
+pub mod sigtar;
 pub mod store;
 pub mod tar;
+
+#[cfg(test)]
+mod archive_tests;
