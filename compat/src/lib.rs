@@ -3,11 +3,20 @@
 //! Uses the engine's entries, sources and snapshots; never packs, index or backends. Where an archive lies is behind
 //! [`store::Store`]; what speaks to servers is another crate. There is no tokio, no terminal and no command line in here.
 
+pub mod collection;
 pub mod import;
 pub mod librsync;
+pub mod listing;
+pub mod manifest;
 pub mod member;
+pub mod name;
 pub mod pgp;
+pub mod sigtar;
 pub mod store;
 pub mod tar;
+pub mod time;
+
+#[cfg(test)]
+mod archive_tests;
 #[cfg(test)]
 mod test_support;

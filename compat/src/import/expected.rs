@@ -1,10 +1,14 @@
 //! What a set's signature file says of paths whose volume is missing.
 
+use std::io::BufReader;
+use std::sync::Arc;
+
 use engine::entry::{Kind, Metadata};
 use engine::path::EntryPath;
 
 use super::fetch::{Opener, Wanted};
-use crate::sigtar::{SigtarKind, SigtarReader};
+use crate::member::{Owners, entry_kind};
+use crate::sigtar::{SigtarEntry, SigtarKind, SigtarReader};
 
 /// A part of a set's paths in order.
 #[derive(Clone, Debug)]
@@ -56,28 +60,29 @@ impl Known {
     }
 }
 
-type Content = Box<dyn std::io::Read + Send>;
+type Content = BufReader<Box<dyn std::io::Read + Send>>;
 
 /// The signature file of a set, opened when first needed and read once.
 pub(super) struct Expected {
     state: State,
     next: Option<Known>,
+    owners: Owners,
 }
 
 enum State {
-    Closed { opener: std::sync::Arc<Opener>, file: Wanted },
+    Closed { opener: Arc<Opener>, file: Wanted },
     Open(Box<SigtarReader<Content>>),
     Ended,
     Failed(String),
 }
 
 impl Expected {
-    pub fn new(opener: &std::sync::Arc<Opener>, file: Option<Wanted>) -> Self {
+    pub fn new(opener: &Arc<Opener>, file: Option<Wanted>) -> Self {
         let state = match file {
-            Some(file) => State::Closed { opener: std::sync::Arc::clone(opener), file },
+            Some(file) => State::Closed { opener: Arc::clone(opener), file },
             None => State::Failed("the signature file is missing, too".into()),
         };
-        Self { state, next: None }
+        Self { state, next: None, owners: Owners::default() }
     }
 
     /// Why nothing more is known, if so.
@@ -106,25 +111,30 @@ impl Expected {
     fn read(&mut self) -> Option<Known> {
         if let State::Closed { opener, file } = &self.state {
             self.state = match opener.open(file) {
-                Ok(opened) => State::Open(Box::new(SigtarReader::new(opened.content))),
+                Ok(opened) => State::Open(Box::new(SigtarReader::new(BufReader::new(opened.content)))),
                 Err(error) => State::Failed(format!("the signature file is of no use: {error}")),
             };
         }
-        let State::Open(sigtar) = &mut self.state else { return None };
-        match sigtar.next() {
-            Ok(Some(entry)) => Some(match entry.kind {
-                SigtarKind::Deleted => Known::Deleted(entry.path),
-                SigtarKind::File => Known::File(entry.path),
-                SigtarKind::Other(kind) => Known::Other(entry.path, kind, entry.meta),
-            }),
-            Ok(None) => {
-                self.state = State::Ended;
-                None
+        loop {
+            let State::Open(sigtar) = &mut self.state else { return None };
+            match sigtar.next() {
+                Ok(Some(entry)) => return Some(self.known(entry)),
+                Ok(None) => self.state = State::Ended,
+                // The entry is lost with it; where it belongs nobody knows.
+                Err(error) if !error.is_fatal() => self.state = State::Failed(format!("the signature file is damaged: {error}")),
+                Err(error) => self.state = State::Failed(format!("the signature file cannot be read on: {error}")),
             }
-            Err(error) => {
-                self.state = State::Failed(format!("the signature file is damaged: {error}"));
-                None
-            }
+        }
+    }
+
+    fn known(&mut self, entry: SigtarEntry) -> Known {
+        match entry.kind {
+            SigtarKind::Deleted => Known::Deleted(entry.path),
+            SigtarKind::Signature => Known::File(entry.path),
+            SigtarKind::Snapshot => match entry_kind(&entry.header) {
+                Ok(Kind::File) | Err(_) => Known::File(entry.path),
+                Ok(kind) => Known::Other(entry.path, kind, self.owners.metadata(&entry.header)),
+            },
         }
     }
 }

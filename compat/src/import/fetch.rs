@@ -8,9 +8,11 @@ use flate2::bufread::MultiGzDecoder;
 use md5::Md5;
 use sha1::{Digest, Sha1};
 
-use crate::manifest::{Hash, HashAlgorithm};
+use engine::error::Error;
+
+use crate::manifest::VolumeHash;
 use crate::name::Encoding;
-use crate::pgp::{Integrity, Keyring, PgpError};
+use crate::pgp::{Integrity, Keyring, PgpError, PgpErrorKind};
 use crate::store::{Store, StoreError, StoreErrorKind};
 
 /// Read at a time from files and stores.
@@ -51,6 +53,27 @@ impl Unusable {
     }
 }
 
+impl Unusable {
+    /// Whether it is a matter of keys and pass phrases: another file will hardly fare better.
+    pub fn is_locked(&self) -> bool {
+        use PgpErrorKind::{Agent, LockedKey, NoSecretKey, WrongPassphrase};
+        let kind = match self {
+            Self::OpenPgp(error) => &error.kind,
+            Self::Io(error) => match error.get_ref().and_then(|e| e.downcast_ref::<PgpError>()) {
+                Some(error) => &error.kind,
+                None => return false,
+            },
+            _ => return false,
+        };
+        matches!(kind, WrongPassphrase { .. } | LockedKey { .. } | NoSecretKey { .. } | Agent(_))
+    }
+}
+
+/// An import that cannot go on.
+pub(super) fn ends_import(error: &Unusable) -> Error {
+    Error::Invalid(error.to_string())
+}
+
 /// How files of one archive are opened. Shared by the threads that do it.
 pub(super) struct Opener {
     pub store: Arc<dyn Store>,
@@ -65,7 +88,7 @@ pub(super) struct Wanted {
     pub name: String,
     pub encoding: Encoding,
     /// What its bytes must hash to.
-    pub hash: Option<Hash>,
+    pub hash: Option<VolumeHash>,
     /// Whether that hash comes from where nobody else can write.
     pub hash_is_trusted: bool,
 }
@@ -127,9 +150,7 @@ impl Opener {
             }
         };
         file.seek(SeekFrom::Start(0))?;
-        if let (Some(hasher), Some(hash)) = (hasher, &wanted.hash) {
-            hasher.compare(hash)?;
-        }
+        hasher.map_or(Ok(()), Hasher::compare)?;
         Ok(file)
     }
 
@@ -180,30 +201,30 @@ fn copy(from: &mut dyn Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> io:
 }
 
 enum Hasher {
-    Sha1(Sha1),
-    Md5(Md5),
+    Sha1(Sha1, [u8; 20]),
+    Md5(Md5, [u8; 16]),
 }
 
 impl Hasher {
-    fn new(hash: &Hash) -> Result<Self, Unusable> {
-        match &hash.algorithm {
-            HashAlgorithm::Sha1 => Ok(Self::Sha1(Sha1::new())),
-            HashAlgorithm::Md5 => Ok(Self::Md5(Md5::new())),
-            HashAlgorithm::Other(name) => Err(Unusable::UnknownHash(name.clone())),
+    fn new(hash: &VolumeHash) -> Result<Self, Unusable> {
+        match hash {
+            VolumeHash::Sha1(digest) => Ok(Self::Sha1(Sha1::new(), *digest)),
+            VolumeHash::Md5(digest) => Ok(Self::Md5(Md5::new(), *digest)),
+            VolumeHash::Other { algorithm, .. } => Err(Unusable::UnknownHash(algorithm.clone())),
         }
     }
 
     fn update(&mut self, block: &[u8]) {
         match self {
-            Self::Sha1(h) => h.update(block),
-            Self::Md5(h) => h.update(block),
+            Self::Sha1(hasher, _) => hasher.update(block),
+            Self::Md5(hasher, _) => hasher.update(block),
         }
     }
 
-    fn compare(self, hash: &Hash) -> Result<(), Unusable> {
+    fn compare(self) -> Result<(), Unusable> {
         let (algorithm, equal) = match self {
-            Self::Sha1(h) => ("SHA-1", h.finalize()[..] == hash.digest[..]),
-            Self::Md5(h) => ("MD5", h.finalize()[..] == hash.digest[..]),
+            Self::Sha1(hasher, digest) => ("SHA-1", hasher.finalize()[..] == digest),
+            Self::Md5(hasher, digest) => ("MD5", hasher.finalize()[..] == digest),
         };
         if equal { Ok(()) } else { Err(Unusable::Hash { algorithm }) }
     }

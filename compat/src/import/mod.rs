@@ -10,6 +10,7 @@ mod budget;
 mod content;
 mod expected;
 mod fetch;
+mod jobs;
 mod merge;
 mod output;
 mod pipe;
@@ -40,12 +41,13 @@ use engine::snapshot::{self, SnapshotRecord};
 use self::budget::Budget;
 use self::expected::Expected;
 use self::fetch::Opener;
+use self::jobs::JobBase;
 use self::merge::{Before, Merge};
 use self::output::{Output, Stop};
 use self::plan::{Base, SetPlan};
 use self::source::{ImportSource, Item};
-use crate::collection::Collection;
-use crate::name::Prefixes;
+use crate::collection::{Collection, IgnoredReason};
+use crate::name::{NameError, Prefixes};
 use crate::pgp::Keyring;
 use crate::store::Store;
 
@@ -153,14 +155,20 @@ pub fn run(
         required_signer: archive.required_signer.clone(),
     });
     let import = Import { repo, opener, options, monitor };
+    import.notes(&collection);
     let mut present = import.present()?;
-    for chain in plan::select(&collection, &archive.store.location(), options.selection)? {
-        let mut base = Base::of(&chain);
-        for set in chain.sets {
-            let plan = plan::plan(&set, &base, &import.opener)?;
-            let outcome = import.one(&plan, &mut base, &mut present)?;
-            done(&outcome)?;
-        }
+    let jobs = jobs::select(&collection, options.selection, &archive.store.location())?;
+    let mut bases: Vec<Base> = Vec::with_capacity(jobs.len());
+    for job in &jobs {
+        let base = match job.base {
+            JobBase::None => Base::default(),
+            JobBase::Job(number) => bases.get(number).cloned().unwrap_or_default(),
+            JobBase::Missing(time) => Base { missing: Some(format!("the backup of {time}, which it builds on, is missing")), ..Base::default() },
+        };
+        let plan = plan::plan(&job.set, &base, &import.opener)?;
+        let (outcome, next) = import.one(&plan, &base, &mut present)?;
+        bases.push(next);
+        done(&outcome)?;
     }
     Ok(())
 }
@@ -182,32 +190,42 @@ impl Import<'_> {
         Ok(all.into_iter().filter_map(|record| Some((record.snapshot.origin.clone()?, record))).collect())
     }
 
-    fn one(&self, plan: &SetPlan, base: &mut Base, present: &mut Present) -> Result<SetOutcome> {
+    /// Files that look like the archive's and are not used.
+    fn notes(&self, collection: &Collection) {
+        for ignored in collection.ignored().iter().filter(|i| i.reason != IgnoredReason::Name(NameError::Foreign)) {
+            self.monitor.note(format!("{}: {}", ignored.name, ignored.reason));
+        }
+        for lone in collection.lone_signatures() {
+            self.monitor.note(format!("{}: signatures of a backup that is not there", lone.file.file.name));
+        }
+    }
+
+    /// Imports a set, unless that was done before. Returns what a set on it builds on, too.
+    fn one(&self, plan: &SetPlan, base: &Base, present: &mut Present) -> Result<(SetOutcome, Base)> {
         let outcome = |result, verified| SetOutcome { time: plan.time, full: plan.full, result, verified };
         if let Some(why) = &plan.refused {
             self.monitor.problem(Problem { subject: plan.name.clone(), message: format!("not imported: {why}") });
-            base.broken(&plan.name);
-            return Ok(outcome(SetResult::Refused(why.clone()), None));
+            let missing = Some(format!("the backup that it builds on ({}) could not be imported", plan.name));
+            return Ok((outcome(SetResult::Refused(why.clone()), None), Base { missing, ..Base::default() }));
         }
         let origin = plan.origin(base);
+        let next = |snapshot| Base { snapshot, origin: origin.clone(), missing: None };
         if let Some(record) = present.get(&origin) {
-            base.extend(origin, Some(record.clone()));
-            return Ok(outcome(SetResult::Present(Box::new(record.clone())), None));
+            return Ok((outcome(SetResult::Present(Box::new(record.clone())), None), next(Some(record.clone()))));
         }
         if self.options.dry_run {
-            base.extend(origin, None);
-            return Ok(outcome(SetResult::Planned, None));
+            return Ok((outcome(SetResult::Planned, None), next(None)));
         }
-        for (subject, message) in &plan.problems {
-            self.monitor.problem(Problem { subject: subject.clone(), message: message.clone() });
+        plan.notes.iter().for_each(|note| self.monitor.note(note.clone()));
+        for problem in &plan.problems {
+            self.monitor.problem(Problem { subject: plan.name.clone(), message: problem.clone() });
         }
         self.monitor.stage("importing");
         let imported = self.import(plan, base, &origin)?;
         let verified = if self.options.verify { self.verify(plan, &imported)? } else { None };
         let record = self.record(&imported)?;
         present.insert(origin.clone(), record.clone());
-        base.extend(origin, Some(record));
-        Ok(outcome(SetResult::Imported(Box::new(imported)), verified))
+        Ok((outcome(SetResult::Imported(Box::new(imported)), verified), next(Some(record))))
     }
 
     fn import(&self, plan: &SetPlan, base: &Base, origin: &str) -> Result<BackupOutcome> {
@@ -225,7 +243,7 @@ impl Import<'_> {
             dry_run: false,
             cache_dir: self.options.cache_dir.clone(),
         };
-        let root = base.snapshot().map(|record| record.snapshot.root);
+        let root = base.snapshot.as_ref().map(|record| record.snapshot.root);
         let mut source = |reader: &Arc<Reader>| Ok(self.source(plan, root, reader));
         backup::run(self.repo, &mut source, &options, self.monitor)
     }

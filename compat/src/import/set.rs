@@ -6,7 +6,7 @@ use engine::path::EntryPath;
 
 use super::ahead::{Ahead, Volume};
 use super::expected::{End, Range};
-use super::fetch::{Opener, Wanted};
+use super::fetch::{Opener, Wanted, ends_import};
 use super::merge::{Broken, Merge};
 use super::output::{Output, Stop};
 use crate::member::Member;
@@ -39,7 +39,7 @@ pub(super) fn read(parts: &[Part], listed: bool, opener: &Arc<Opener>, mut merge
             None => format!("volume {} is missing", part.number),
             Some(file) => match ahead.next() {
                 None => format!("volume {} ({}) was not read", part.number, file.name),
-                Some(Err(error)) if error.is_passing() => return Err(Stop::Failed(error.ends_import(&file.name))),
+                Some(Err(error)) if error.is_passing() => return Err(Stop::Failed(ends_import(&error))),
                 Some(Err(error)) => format!("volume {} ({}): {error}", part.number, file.name),
                 Some(Ok(volume)) => match read_volume(volume, &file.name, &mut merge) {
                     Ok(()) => continue,
