@@ -6,7 +6,7 @@
 pub mod collection;
 pub mod import;
 pub mod librsync;
-pub mod listing;
+
 pub mod manifest;
 pub mod member;
 pub mod name;
@@ -20,3 +20,5 @@ pub mod time;
 mod archive_tests;
 #[cfg(test)]
 mod test_support;
+#[cfg(test)]
+mod stock;

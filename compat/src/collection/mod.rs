@@ -4,13 +4,13 @@
 //! without a word; here each file ends in exactly one place, and what is not in a chain is listed with the reason.
 
 mod chains;
-mod stock;
+
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use stock::{Release, StatusOptions};
+
 
 use crate::name::{Encoding, FileKind, FileName, NameError, Prefixes, SetTimes, classify};
 use crate::store::StoredFile;
@@ -326,5 +326,4 @@ fn put(set: &mut BackupSet, kind: FileKind, file: SetFile) -> Option<Ignored> {
     Some(Ignored { name: loser.file.name, reason: IgnoredReason::Duplicate { of } })
 }
 
-#[cfg(test)]
-mod tests;
+

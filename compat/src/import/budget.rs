@@ -67,20 +67,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_for_room_and_for_the_end() {
+    fn waits_for_room() {
         let budget = Budget::new(10);
         let first = budget.take(7).expect("open");
         let (tx, rx) = crossbeam_channel::bounded(1);
         let other = Arc::clone(&budget);
-        let waiting = std::thread::spawn(move || {
-            tx.send(other.take(100).map(|permit| permit.bytes)).expect("received");
-            other.take(11).is_none()
-        });
+        let waiting = std::thread::spawn(move || tx.send(other.take(100).map(|permit| permit.bytes)).expect("received"));
         assert!(rx.recv_timeout(Duration::from_millis(20)).is_err(), "there is no room yet");
         drop(first);
-        assert_eq!(rx.recv().expect("sent"), Some(10));
-        let _last = budget.take(1).expect("open");
+        assert_eq!(rx.recv().expect("sent"), Some(10), "all of it is enough for anything");
+        waiting.join().expect("no panic");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_is_gone() {
+        let budget = Budget::new(10);
+        let _first = budget.take(7).expect("open");
+        let other = Arc::clone(&budget);
+        let waiting = std::thread::spawn(move || other.take(4).is_none());
         budget.close();
         assert!(waiting.join().expect("no panic"));
+        assert!(budget.take(1).is_none());
     }
 }

@@ -95,10 +95,6 @@ impl<'r> Merge<'r> {
         &self.output
     }
 
-    pub fn last(&self) -> Option<&EntryPath> {
-        self.last.as_ref()
-    }
-
     /// Takes in a member and its data.
     pub fn member(&mut self, member: Member, header: &Header, data: &mut dyn Read) -> Result<(), Broken> {
         let piece = match member.kind {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
-use engine::entry::{Kind, LazyEntry, Metadata, SourceContent, SourceEntry};
+use engine::entry::{Kind, Metadata, SourceContent, SourceEntry};
 use engine::error::Error;
 use engine::monitor::{Monitor, Problem};
 use engine::path::EntryPath;
@@ -43,10 +43,6 @@ impl Output {
     pub fn room(&self, bytes: usize) -> Result<Permit, Stop> {
         // What an entry takes besides its bytes.
         self.budget.take(bytes.saturating_add(512)).ok_or(Stop::Gone)
-    }
-
-    pub fn file(&self, path: EntryPath, meta: Metadata, size: u64, lazy: impl LazyEntry + 'static) -> Result<(), Stop> {
-        self.entry(path, Kind::File, meta, size, SourceContent::Lazy(Box::new(lazy)))
     }
 
     /// Something of the archive that is not in the snapshot.

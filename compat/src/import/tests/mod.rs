@@ -102,7 +102,11 @@ impl Fixture {
     }
 
     fn prefixes(&self) -> Prefixes {
-        let options: Vec<&str> = self.info["restore_options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let options: Vec<&str> = ["restore_options", "extra_restore_options"]
+            .iter()
+            .flat_map(|field| self.info[*field].as_array().into_iter().flatten())
+            .filter_map(Value::as_str)
+            .collect();
         let value = |name: &str| {
             let at = options.iter().position(|option| *option == name);
             at.and_then(|at| options.get(at + 1)).map(|v| (*v).to_owned()).unwrap_or_default()
@@ -257,7 +261,13 @@ fn comparable(truth: &BTreeMap<Vec<u8>, Value>) -> BTreeMap<Vec<u8>, Value> {
 fn differences(found: &BTreeMap<Vec<u8>, Value>, truth: &BTreeMap<Vec<u8>, Value>) -> Vec<String> {
     let mut all = Vec::new();
     for path in found.keys().chain(truth.keys().filter(|path| !found.contains_key(*path))) {
-        let (a, b) = (found.get(path), truth.get(path));
+        let (mut a, b) = (found.get(path).cloned(), truth.get(path).cloned());
+        // Some files of the fixtures were not read when their trees were described.
+        if let (Some(a), Some(b)) = (a.as_mut().and_then(Value::as_object_mut), &b)
+            && b["sha256"].is_null()
+        {
+            a.remove("sha256");
+        }
         if a != b {
             all.push(format!("{}: {a:?}, but stock has {b:?}", String::from_utf8_lossy(path)));
         }
