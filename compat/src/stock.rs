@@ -64,5 +64,4 @@ impl Fixture {
             jsonstat: option("--file-prefix-jsonstat"),
         }
     }
-
 }
