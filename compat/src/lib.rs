@@ -3,6 +3,7 @@
 //! Uses the engine's entries, sources and snapshots; never packs, index or backends. Where an archive lies is behind
 //! [`store::Store`]; what speaks to servers is another crate. There is no tokio, no terminal and no command line in here.
 
+pub mod collection;
 pub mod manifest;
 pub mod name;
 pub mod pgp;
