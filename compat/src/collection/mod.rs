@@ -153,21 +153,13 @@ impl BackupSet {
         self.jsonstat.as_ref()
     }
 
-    fn place(&mut self, kind: FileKind) -> Option<&mut Option<SetFile>> {
-        match kind {
-            FileKind::Volume(_) => None,
-            FileKind::Manifest => Some(&mut self.manifest),
-            FileKind::Signature => Some(&mut self.signature),
-            FileKind::JsonStat => Some(&mut self.jsonstat),
-        }
-    }
-
     /// Takes a file; returns the one that was in its place.
     fn add(&mut self, kind: FileKind, file: SetFile) -> Option<SetFile> {
-        match (kind, self.place(kind)) {
-            (_, Some(place)) => place.replace(file),
-            (FileKind::Volume(number), None) => self.volumes.insert(number, file),
-            (_, None) => None,
+        match kind {
+            FileKind::Volume(number) => self.volumes.insert(number, file),
+            FileKind::Manifest => self.manifest.replace(file),
+            FileKind::Signature => self.signature.replace(file),
+            FileKind::JsonStat => self.jsonstat.replace(file),
         }
     }
 
@@ -221,7 +213,7 @@ impl Collection {
         for file in files {
             match classify(&file.name, prefixes) {
                 Ok(FileName { partial: true, .. }) => {
-                    ignored.push(Ignored { name: file.name, reason: IgnoredReason::Unfinished })
+                    ignored.push(Ignored { name: file.name, reason: IgnoredReason::Unfinished });
                 }
                 Ok(FileName { kind, set, suffix, .. }) => {
                     let set = sets.entry(set).or_insert_with(|| BackupSet::new(set));
