@@ -88,11 +88,15 @@ pub(super) fn link(collection: &mut Collection) {
             chain.push(next);
         }
     }
+    // Left over with its base in a chain: another has its place.
+    let ends: HashSet<Time> = linked.chains.iter().flatten().map(|index| sets[*index].end_time()).collect();
+    let left = spare.into_values().flatten();
+    let (displaced, mut orphans): (Vec<usize>, Vec<usize>) = left.partition(|index| ends.contains(&sets[*index].start_time()));
+    linked.superseded.extend(displaced);
     let pick = |indices: &[usize]| indices.iter().map(|index| Arc::clone(&sets[*index])).collect::<Vec<_>>();
-    let mut left: Vec<usize> = spare.into_values().flatten().collect();
-    left.sort_unstable();
+    orphans.sort_unstable();
     linked.superseded.sort_unstable();
-    collection.orphans = pick(&left);
+    collection.orphans = pick(&orphans);
     collection.superseded = pick(&linked.superseded);
     collection.chains = linked.chains.iter().map(|chain| Chain { sets: pick(chain) }).collect();
     collection.chains.sort_by_key(|chain| (chain.start_time(), chain.end_time()));

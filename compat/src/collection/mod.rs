@@ -4,13 +4,13 @@
 //! without a word; here each file ends in exactly one place, and what is not in a chain is listed with the reason.
 
 mod chains;
-
+mod stock;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-
+pub use stock::{Release, StatusOptions};
 
 use crate::name::{Encoding, FileKind, FileName, NameError, Prefixes, SetTimes, classify};
 use crate::store::StoredFile;
@@ -153,21 +153,13 @@ impl BackupSet {
         self.jsonstat.as_ref()
     }
 
-    fn place(&mut self, kind: FileKind) -> Option<&mut Option<SetFile>> {
-        match kind {
-            FileKind::Volume(_) => None,
-            FileKind::Manifest => Some(&mut self.manifest),
-            FileKind::Signature => Some(&mut self.signature),
-            FileKind::JsonStat => Some(&mut self.jsonstat),
-        }
-    }
-
     /// Takes a file; returns the one that was in its place.
     fn add(&mut self, kind: FileKind, file: SetFile) -> Option<SetFile> {
-        match (kind, self.place(kind)) {
-            (_, Some(place)) => place.replace(file),
-            (FileKind::Volume(number), None) => self.volumes.insert(number, file),
-            (_, None) => None,
+        match kind {
+            FileKind::Volume(number) => self.volumes.insert(number, file),
+            FileKind::Manifest => self.manifest.replace(file),
+            FileKind::Signature => self.signature.replace(file),
+            FileKind::JsonStat => self.jsonstat.replace(file),
         }
     }
 
@@ -220,7 +212,9 @@ impl Collection {
         let mut ignored = Vec::new();
         for file in files {
             match classify(&file.name, prefixes) {
-                Ok(FileName { partial: true, .. }) => ignored.push(Ignored { name: file.name, reason: IgnoredReason::Unfinished }),
+                Ok(FileName { partial: true, .. }) => {
+                    ignored.push(Ignored { name: file.name, reason: IgnoredReason::Unfinished });
+                }
                 Ok(FileName { kind, set, suffix, .. }) => {
                     let set = sets.entry(set).or_insert_with(|| BackupSet::new(set));
                     ignored.extend(put(set, kind, SetFile { file, encoding: suffix }));
@@ -255,8 +249,8 @@ impl Collection {
         &self.chains
     }
 
-    /// Sets with a later one in their place: it is based on the same set and ends later. Their own state can still be had, from
-    /// the set that they are based on.
+    /// Increments on a set of a chain in which another increment on it has their place, as one that ends later has by stock's
+    /// rule. Their own state can still be had from the set that they are based on. Oldest first.
     #[must_use]
     pub fn superseded(&self) -> &[Arc<BackupSet>] {
         &self.superseded
@@ -326,4 +320,5 @@ fn put(set: &mut BackupSet, kind: FileKind, file: SetFile) -> Option<Ignored> {
     Some(Ignored { name: loser.file.name, reason: IgnoredReason::Duplicate { of } })
 }
 
-
+#[cfg(test)]
+mod tests;
