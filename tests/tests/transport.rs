@@ -28,7 +28,7 @@ fn options() -> Options {
 
 /// Gives up sooner than people would.
 fn no_password() -> Options {
-    Options { attempts: 3, ..Options::default() }
+    Options { attempts: 3, retry_window: Duration::from_secs(2), ..Options::default() }
 }
 
 /// A folder with files of all sizes and names, and with what is no file.

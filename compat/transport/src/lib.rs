@@ -64,7 +64,7 @@ pub fn open(location: &Location, options: &Options) -> Result<Arc<dyn Store>, St
         }
         remote => protocol(remote, options).map_err(|failure| failure.at(&shown, ""))?,
     };
-    Ok(Arc::new(Remote::new(shown, protocol, options.attempts)))
+    Ok(Arc::new(Remote::new(shown, protocol, options)))
 }
 
 fn protocol(location: &Location, options: &Options) -> Result<Arc<dyn Protocol>, Failure> {

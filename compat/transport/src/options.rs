@@ -33,6 +33,8 @@ pub struct Options {
     pub pause: Duration,
     /// Attempts at a file, with growing waits between them, until one brings it forward.
     pub attempts: u32,
+    /// No repetition of a listing or of a file's opening begins later than this after the first attempt.
+    pub retry_window: Duration,
     /// How many files at once; 0: what suits the protocol.
     pub connections: usize,
 }
@@ -69,6 +71,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(7),
             pause: Duration::from_secs(60),
             attempts: 8,
+            retry_window: Duration::from_secs(10),
             connections: 0,
         }
     }
@@ -97,6 +100,7 @@ impl std::fmt::Debug for Options {
             .field("s3_profile", &self.s3_profile)
             .field("connect_timeout", &self.connect_timeout)
             .field("pause", &self.pause)
+            .field("retry_window", &self.retry_window)
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }

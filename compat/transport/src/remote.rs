@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use compat::store::{Store, StoreError, StoreErrorKind, StoredFile};
 
 use crate::error::Failure;
+use crate::options::Options;
 
 /// A protocol, one attempt at a time.
 pub(crate) trait Protocol: Send + Sync + fmt::Debug {
@@ -97,8 +98,8 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(location: String, protocol: Arc<dyn Protocol>, attempts: u32) -> Self {
-        let patience = Patience { attempts, ..Patience::default() };
+    pub(crate) fn new(location: String, protocol: Arc<dyn Protocol>, options: &Options) -> Self {
+        let patience = Patience { attempts: options.attempts, total: options.retry_window, ..Patience::default() };
         Self { location, protocol, patience, sizes: Mutex::default() }
     }
 }
@@ -311,7 +312,7 @@ mod tests {
 
     fn with(flaky: Flaky) -> (Arc<Flaky>, Remote) {
         let flaky = Arc::new(flaky);
-        let mut remote = Remote::new("test://".into(), flaky.clone(), 6);
+        let mut remote = Remote::new("test://".into(), flaky.clone(), &Options { attempts: 6, ..Options::default() });
         remote.patience.first_wait = Duration::from_millis(1);
         remote.patience.longest_wait = Duration::from_millis(2);
         (flaky, remote)
