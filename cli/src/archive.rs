@@ -20,7 +20,8 @@ use crate::password::{self, Source};
 ///
 /// If the URL or a file with a secret makes no sense. The archive itself is not looked at.
 pub fn open(context: &Context, args: &ArchiveArgs, required_signer: Option<String>) -> Result<Archive> {
-    let location = transport::parse(&args.url).map_err(|error| advise(error.to_string(), "see 'import duplicity --help' for what a URL may be"))?;
+    let location = transport::parse(&args.url)
+        .map_err(|error| advise(error.to_string(), "see 'import duplicity --help' for what a URL may be"))?;
     let mut options = transport::Options::from_environment();
     context.s3_for(&mut options);
     let store = transport::open(&location, &options).map_err(explain)?;
@@ -31,7 +32,9 @@ pub fn open(context: &Context, args: &ArchiveArgs, required_signer: Option<Strin
 pub fn explain(error: StoreError) -> anyhow::Error {
     match error.kind {
         StoreErrorKind::Denied => advise(error.to_string(), "check user, password and keys"),
-        StoreErrorKind::Unreachable => advise(error.to_string(), "check host and port; the same command goes on where it stopped"),
+        StoreErrorKind::Unreachable => {
+            advise(error.to_string(), "check host and port; the same command goes on where it stopped")
+        }
         _ => error.into(),
     }
 }

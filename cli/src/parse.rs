@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
+use compat::time::{Time, TimeError};
 use engine::check::Share;
 use engine::codec::{DEFAULT_LEVEL, FAST_LEVEL, Level};
 use engine::entry::Timestamp;
@@ -38,10 +39,10 @@ fn epoch(text: &str) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(whole.parse().ok()?, nanos * sign).ok()
 }
 
-/// A time as duplicity takes it, in seconds since 1970.
-pub fn duplicity_time(text: &str) -> anyhow::Result<i64> {
-    compat::time::parse_argument(text, engine::repo::now().seconds)
-        .ok_or_else(|| crate::exit::advise(format!("'{text}' is no time"), "use one like 2019-05-01, 2019-05-01T08:15:00Z, 3D (days ago) or seconds since 1970"))
+/// A time as duplicity takes it.
+pub fn duplicity_time(text: &str) -> Result<Time, TimeError> {
+    let now = Time::new(engine::repo::now().seconds).unwrap_or(Time::MAX);
+    compat::time::parse_time_argument(text, now)
 }
 
 /// A compression level.

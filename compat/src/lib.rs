@@ -6,7 +6,7 @@
 pub mod collection;
 pub mod import;
 pub mod librsync;
-
+pub mod listing;
 pub mod manifest;
 pub mod member;
 pub mod name;
@@ -19,6 +19,6 @@ pub mod time;
 #[cfg(test)]
 mod archive_tests;
 #[cfg(test)]
-mod test_support;
-#[cfg(test)]
 mod stock;
+#[cfg(test)]
+mod test_support;

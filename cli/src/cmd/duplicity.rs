@@ -1,6 +1,8 @@
 //! `duplicity`: duplicity's own commands.
 
 use anyhow::Result;
+use compat::time::TimeZone;
+use engine::error::Error;
 
 use crate::args::DuplicityCommand;
 use crate::context::Context;
@@ -11,16 +13,17 @@ pub fn run(context: &Context, command: &DuplicityCommand) -> Result<Status> {
     match command {
         DuplicityCommand::CollectionStatus(args) => {
             let archive = archive::open(context, args, None)?;
-            let text = compat::listing::collection_status(&archive).map_err(archive::explain)?;
+            let text = compat::listing::collection_status(&archive, &TimeZone::system()).map_err(archive::explain)?;
             let mut out = context.ui.out();
             out.bytes(text.as_bytes())?;
             out.flush()?;
         }
         DuplicityCommand::ListCurrentFiles { archive: args, time } => {
             let archive = archive::open(context, args, None)?;
-            let time = time.as_deref().map(parse::duplicity_time).transpose()?;
+            let time = parse::duplicity_time(time.as_deref().unwrap_or("now"))?;
             let mut out = context.ui.out();
-            compat::listing::current_files(&archive, time, &mut |line| out.bytes(line))?;
+            let mut line = |line: &[u8]| out.bytes(line).map_err(|error| Error::Invalid(format!("{error:#}")));
+            compat::listing::current_files(&archive, time, &TimeZone::system(), &mut line)?;
             out.flush()?;
         }
     }

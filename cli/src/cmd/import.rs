@@ -95,7 +95,7 @@ impl Tally {
                 out.line(format_args!("not imported: {}", sets(self.refused)))?;
             }
         }
-        Ok(out.flush()?)
+        out.flush()
     }
 }
 
@@ -128,7 +128,11 @@ fn print(ui: &Ui, outcome: &SetOutcome) -> Result<()> {
     } else if !ui.quiet() {
         let what = match (&outcome.result, id) {
             (SetResult::Imported(backup), Some(id)) => {
-                let lost = if backup.problems > 0 { format!(", PARTIAL: {}", human::plural(backup.problems, "problem")) } else { String::new() };
+                let lost = if backup.problems > 0 {
+                    format!(", PARTIAL: {}", human::plural(backup.problems, "problem"))
+                } else {
+                    String::new()
+                };
                 let files = human::plural(backup.totals.files, "file");
                 let verified = outcome.verified.map(|n| format!(", {} verified", human::plural(n, "path"))).unwrap_or_default();
                 format!("snapshot {}: {files}, {}{verified}{lost}", id.short(), human::bytes(backup.totals.bytes))
@@ -139,5 +143,5 @@ fn print(ui: &Ui, outcome: &SetOutcome) -> Result<()> {
         };
         out.line(format_args!("{} {kind:<11}  {what}", human::time(time)))?;
     }
-    Ok(out.flush()?)
+    out.flush()
 }

@@ -10,6 +10,8 @@ use sha1::{Digest, Sha1};
 
 use engine::error::Error;
 
+use super::Archive;
+use crate::collection::SetFile;
 use crate::manifest::VolumeHash;
 use crate::name::Encoding;
 use crate::pgp::{Integrity, Keyring, PgpError, PgpErrorKind};
@@ -49,7 +51,10 @@ impl Unusable {
             Self::Io(error) => error.get_ref().and_then(|e| e.downcast_ref::<StoreError>()).map(|e| e.kind),
             _ => None,
         };
-        matches!(kind, Some(StoreErrorKind::Unreachable | StoreErrorKind::Denied | StoreErrorKind::NoStore | StoreErrorKind::Unusable))
+        matches!(
+            kind,
+            Some(StoreErrorKind::Unreachable | StoreErrorKind::Denied | StoreErrorKind::NoStore | StoreErrorKind::Unusable)
+        )
     }
 }
 
@@ -76,10 +81,10 @@ pub(super) fn ends_import(error: &Unusable) -> Error {
 
 /// How files of one archive are opened. Shared by the threads that do it.
 pub(super) struct Opener {
-    pub store: Arc<dyn Store>,
-    pub keyring: Arc<Keyring>,
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
     /// Fingerprint of the key that must have signed everything.
-    pub required_signer: Option<String>,
+    required_signer: Option<String>,
 }
 
 /// What is known of a file beforehand.
@@ -102,7 +107,22 @@ pub(super) struct Opened {
     pub unprotected: bool,
 }
 
+impl Wanted {
+    /// A file of which nothing is known beforehand.
+    pub fn unlisted(file: &SetFile) -> Self {
+        Self { name: file.file.name.clone(), encoding: file.encoding, hash: None, hash_is_trusted: false }
+    }
+}
+
 impl Opener {
+    pub fn new(archive: &Archive) -> Self {
+        Self {
+            store: Arc::clone(&archive.store),
+            keyring: Arc::clone(&archive.keyring),
+            required_signer: archive.required_signer.clone(),
+        }
+    }
+
     /// Opens a file. Where nothing vouches for its bytes beforehand, it is decoded to its end once before anything of it
     /// is given out. Takes memory for one block; remote files lie in an unnamed temporary file meanwhile.
     pub fn open(&self, wanted: &Wanted) -> Result<Opened, Unusable> {
@@ -135,7 +155,10 @@ impl Opener {
             Some(file) => {
                 let mut file = file?;
                 if wanted.hash.is_some() {
-                    copy(&mut file, |block| Ok(update(block)))?;
+                    copy(&mut file, |block| {
+                        update(block);
+                        Ok(())
+                    })?;
                 }
                 file
             }

@@ -50,11 +50,16 @@ pub(super) fn select(collection: &Collection, selection: Selection, location: &s
             let chain = number.checked_sub(1).and_then(|i| chains.get(i));
             let chain = chain.ok_or_else(|| none(&format!("there is no chain {number}: there are {}", chains.len())))?;
             jobs.chain(chain.sets());
-            collection.superseded().iter().filter(|set| jobs.has(set.start_time())).cloned().collect::<Vec<_>>().iter().for_each(|set| jobs.based(set));
+            collection
+                .superseded()
+                .iter()
+                .filter(|set| jobs.has(set.start_time()))
+                .cloned()
+                .collect::<Vec<_>>()
+                .iter()
+                .for_each(|set| jobs.based(set));
         }
         Selection::Time(time) => {
-            let out_of_range = || none("the time lies outside the years 1901 to 2099");
-            let time = Time::new(time).ok_or_else(out_of_range)?;
             let chain: &Chain = collection.chain_at(time).ok_or_else(|| none("there is no complete backup"))?;
             jobs.chain(chain.sets_at(time));
         }

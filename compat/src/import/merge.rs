@@ -87,7 +87,13 @@ pub(super) struct Merge<'r> {
 }
 
 impl<'r> Merge<'r> {
-    pub fn new(output: Output, before: Option<Before<'r>>, files: Arc<StoredFiles>, expected: Expected, unlisted: Option<String>) -> Self {
+    pub fn new(
+        output: Output,
+        before: Option<Before<'r>>,
+        files: Arc<StoredFiles>,
+        expected: Expected,
+        unlisted: Option<String>,
+    ) -> Self {
         Self { output, before, files, last: None, leaf: None, open: None, expected, owners: Owners::default(), unlisted }
     }
 
@@ -135,7 +141,7 @@ impl<'r> Merge<'r> {
         match member.kind {
             MemberKind::Deleted => {
                 if before.is_none() {
-                    self.output.monitor.note(format!("{}: deleted, but it was not there before", member.path.display()));
+                    self.output.monitor.note(format!("/{}: deleted, but it was not there before", member.path.display()));
                 }
                 Ok(())
             }
@@ -210,7 +216,7 @@ impl<'r> Merge<'r> {
         if let Some(why) = self.unlisted.take() {
             // duplicity's last piece is shorter than the others.
             if self.open.as_ref().is_some_and(|open| open.length >= FULL_PIECE) {
-                self.break_off(&why);
+                self.break_off(&format!("its last pieces are missing, and {why}"));
             }
             self.close();
             self.known_missing(&Range { from: None, to: End::Last }, &why)?;
@@ -261,9 +267,10 @@ impl<'r> Merge<'r> {
 
     fn out_of_order(&mut self, path: &EntryPath) {
         if self.last.as_ref() == Some(path) {
-            self.output.monitor.note(format!("{}: a second time in one backup; the first counts", path.display()));
+            self.output.monitor.note(format!("/{}: a second time in one backup; the first counts", path.display()));
         } else {
-            self.output.lost(path.display(), "out of order in the backup, as names are that duplicity has garbled");
+            self.output
+                .lost(format!("/{}", path.display()), "out of order in the backup, as names are that duplicity has garbled");
         }
     }
 
@@ -306,7 +313,7 @@ impl<'r> Merge<'r> {
     }
 
     fn lost(&self, path: &EntryPath, why: &str) {
-        self.output.lost(path.display(), why);
+        self.output.lost(format!("/{}", path.display()), why);
     }
 
     fn snapshot(&mut self, path: EntryPath, header: &Header, piece: bool, data: &mut dyn Read) -> Result<(), Broken> {
@@ -353,7 +360,15 @@ impl<'r> Merge<'r> {
     }
 
     /// Streams the first piece, or all of a file that is in one.
-    fn begin(&mut self, path: EntryPath, diff: bool, piece: bool, writer: Writer, size: u64, data: &mut dyn Read) -> Result<(), Broken> {
+    fn begin(
+        &mut self,
+        path: EntryPath,
+        diff: bool,
+        piece: bool,
+        writer: Writer,
+        size: u64,
+        data: &mut dyn Read,
+    ) -> Result<(), Broken> {
         self.open = Some(Open { path, diff, next: 1, length: 0, writer: Some(writer) });
         self.go_on(size, data)?;
         if !piece {

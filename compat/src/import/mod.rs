@@ -22,6 +22,7 @@ mod tests;
 mod verify;
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,16 +41,17 @@ use engine::snapshot::{self, SnapshotRecord};
 
 use self::budget::Budget;
 use self::expected::Expected;
-use self::fetch::Opener;
+use self::fetch::{Opener, Wanted, ends_import};
 use self::jobs::JobBase;
 use self::merge::{Before, Merge};
 use self::output::{Output, Stop};
 use self::plan::{Base, SetPlan};
 use self::source::{ImportSource, Item};
-use crate::collection::{Collection, IgnoredReason};
+use crate::collection::{Collection, IgnoredReason, SetFile};
 use crate::name::{NameError, Prefixes};
 use crate::pgp::Keyring;
 use crate::store::Store;
+use crate::time::Time;
 
 /// Tag of snapshots that something of the archive is missing from.
 pub const PARTIAL: &str = "partial";
@@ -66,8 +68,8 @@ pub enum Selection {
     All,
     /// Those of one chain, counted from 1, the oldest first.
     Chain(usize),
-    /// Those that make up the state at this time (seconds since 1970): the full set and its increments until then.
-    Time(i64),
+    /// Those that make up the state at this time: the full set and its increments until then.
+    Time(Time),
 }
 
 /// Where an archive is, and what opens it.
@@ -149,11 +151,7 @@ pub fn run(
     monitor.stage("reading the archive");
     let files = archive.store.list().map_err(|e| Error::Invalid(e.to_string()))?;
     let collection = Collection::new(files, &archive.prefixes);
-    let opener = Arc::new(Opener {
-        store: Arc::clone(&archive.store),
-        keyring: Arc::clone(&archive.keyring),
-        required_signer: archive.required_signer.clone(),
-    });
+    let opener = Arc::new(Opener::new(archive));
     let import = Import { repo, opener, options, monitor };
     import.notes(&collection);
     let mut present = import.present()?;
@@ -163,7 +161,9 @@ pub fn run(
         let base = match job.base {
             JobBase::None => Base::default(),
             JobBase::Job(number) => bases.get(number).cloned().unwrap_or_default(),
-            JobBase::Missing(time) => Base { missing: Some(format!("the backup of {time}, which it builds on, is missing")), ..Base::default() },
+            JobBase::Missing(time) => {
+                Base { missing: Some(format!("the backup of {time}, which it builds on, is missing")), ..Base::default() }
+            }
         };
         let plan = plan::plan(&job.set, &base, &import.opener)?;
         let (outcome, next) = import.one(&plan, &base, &mut present)?;
@@ -171,6 +171,13 @@ pub fn run(
         done(&outcome)?;
     }
     Ok(())
+}
+
+/// Opens the signature file of a set.
+pub(crate) fn open_signatures(archive: &Archive, file: &SetFile) -> Result<Box<dyn Read + Send>> {
+    let opener = Opener::new(archive);
+    let opened = opener.open(&Wanted::unlisted(file)).map_err(|e| ends_import(&e))?;
+    Ok(opened.content)
 }
 
 struct Import<'a> {
@@ -288,5 +295,5 @@ fn read_set(
     };
     let expected = Expected::new(opener, plan.signature.clone());
     let merge = Merge::new(output, before, StoredFiles::new(Arc::clone(reader)), expected, plan.unlisted.clone());
-    set::read(&plan.parts, plan.unlisted.is_none(), opener, merge).map(drop)
+    set::read(&plan.name, &plan.parts, plan.unlisted.is_none(), opener, merge).map(drop)
 }

@@ -61,7 +61,7 @@ pub(super) fn plan(set: &BackupSet, base: &Base, opener: &Opener) -> Result<SetP
         full: set.is_full(),
         host: None,
         parts: Vec::new(),
-        signature: set.signature().map(|file| wanted(file, None)),
+        signature: set.signature().map(Wanted::unlisted),
         unlisted: None,
         refused: None,
         problems: Vec::new(),
@@ -126,7 +126,7 @@ impl SetPlan {
         let last = set.volumes().keys().last().copied().unwrap_or(0);
         for (number, file) in set.volumes() {
             hasher.update(file.file.name.as_bytes()).update(&file.file.size.unwrap_or(0).to_le_bytes());
-            self.parts.push(Part { number: *number, file: Some(wanted(file, None)), paths: None });
+            self.parts.push(Part { number: *number, file: Some(Wanted::unlisted(file)), paths: None });
         }
         self.identity = hasher.finalize();
         if set.volumes().is_empty() {
@@ -136,8 +136,13 @@ impl SetPlan {
         }
         match (&self.signature, self.full) {
             (Some(_), _) => self.problems.push(format!("{why}; its volumes cannot be checked against their hashes")),
-            (None, true) => self.problems.push(format!("{why} and no signature file: it was interrupted, and nobody knows what is missing behind its last volume")),
-            (None, false) => self.refused = Some(format!("{why} and no signature file: it was interrupted, and nobody knows what it left unsaid")),
+            (None, true) => self.problems.push(format!(
+                "{why} and no signature file: it was interrupted, and nobody knows what is missing behind its last volume"
+            )),
+            (None, false) => {
+                let what = "and no signature file: it was interrupted, and nobody knows what it left unsaid";
+                self.refused = Some(format!("{why} {what}"));
+            }
         }
     }
 }
@@ -145,17 +150,13 @@ impl SetPlan {
 fn part(number: u32, file: Option<&SetFile>, record: &VolumeRecord, trusted: bool) -> Part {
     let path = |raw: &[u8]| EntryPath::new(raw).ok();
     let paths = path(&record.start.path).zip(path(&record.end.path));
-    let file = file.map(|file| Wanted { hash: record.hash.clone(), hash_is_trusted: trusted, ..wanted(file, None) });
+    let file = file.map(|file| Wanted { hash: record.hash.clone(), hash_is_trusted: trusted, ..Wanted::unlisted(file) });
     Part { number, file, paths }
-}
-
-fn wanted(file: &SetFile, hash: Option<crate::manifest::VolumeHash>) -> Wanted {
-    Wanted { name: file.file.name.clone(), encoding: file.encoding, hash, hash_is_trusted: false }
 }
 
 /// The manifest, and whether only those with a key can have written it.
 fn read_manifest(file: &SetFile, opener: &Opener) -> Result<(Manifest, bool), Unusable> {
-    let opened = opener.open(&wanted(file, None))?;
+    let opened = opener.open(&Wanted::unlisted(file))?;
     let manifest = Manifest::read(BufReader::new(opened.content), FileList::Skip).map_err(|error| match error.kind {
         ManifestErrorKind::Read(error) => Unusable::Io(error),
         _ => Unusable::Io(std::io::Error::other(error)),

@@ -32,7 +32,7 @@ impl Part {
 }
 
 /// Reads all volumes of a set into the merge.
-pub(super) fn read(parts: &[Part], listed: bool, opener: &Arc<Opener>, mut merge: Merge<'_>) -> Result<Output, Stop> {
+pub(super) fn read(set: &str, parts: &[Part], listed: bool, opener: &Arc<Opener>, mut merge: Merge<'_>) -> Result<Output, Stop> {
     let mut ahead = Ahead::new(opener, parts.iter().filter_map(|part| part.file.clone()).collect());
     for part in parts {
         let why = match &part.file {
@@ -48,19 +48,19 @@ pub(super) fn read(parts: &[Part], listed: bool, opener: &Arc<Opener>, mut merge
                         let why = format!("volume {} ({}): {error}", part.number, file.name);
                         // Up to here everything has been read.
                         let range = Range { from: None, ..part.range() };
-                        missing(&mut merge, part.number, &range, &why, listed)?;
+                        missing(&mut merge, set, &range, &why, listed)?;
                         continue;
                     }
                 },
             },
         };
-        missing(&mut merge, part.number, &part.range(), &why, listed)?;
+        missing(&mut merge, set, &part.range(), &why, listed)?;
     }
     merge.finish()
 }
 
-fn missing(merge: &mut Merge<'_>, number: u32, range: &Range, why: &str, listed: bool) -> Result<(), Stop> {
-    merge.output().lost(format!("volume {number}"), why);
+fn missing(merge: &mut Merge<'_>, set: &str, range: &Range, why: &str, listed: bool) -> Result<(), Stop> {
+    merge.output().lost(set, why);
     if listed {
         return merge.gap(range, why);
     }

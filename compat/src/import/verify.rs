@@ -60,7 +60,7 @@ impl Import<'_> {
                 None => verified += 1,
                 Some(how) => {
                     let message = format!("differs from the archive's signatures: {how}");
-                    self.monitor.problem(Problem { subject: expected.path.display(), message });
+                    self.monitor.problem(Problem { subject: format!("/{}", expected.path.display()), message });
                 }
             }
         }
@@ -93,7 +93,9 @@ fn compare(
         return differs("it is of another kind");
     }
     let meta = owners.metadata(&expected.header);
-    if (meta.mode, meta.owner.uid, meta.owner.gid, meta.mtime) != (found.meta.mode, found.meta.owner.uid, found.meta.owner.gid, found.meta.mtime) {
+    if (meta.mode, meta.owner.uid, meta.owner.gid, meta.mtime)
+        != (found.meta.mode, found.meta.owner.uid, found.meta.owner.gid, found.meta.mtime)
+    {
         return differs("its mode, owner or time");
     }
     if expected.kind != SigtarKind::Signature {
