@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 use sequoia_openpgp::cert::amalgamation::ValidAmalgamation;
 use sequoia_openpgp::packet::Signature as SignaturePacket;
 use sequoia_openpgp::parse::stream::{
-    GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerificationResult, Verifier, VerifierBuilder,
+    GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerificationResult, Verifier,
+    VerifierBuilder,
 };
 use sequoia_openpgp::parse::{PacketParser, Parse};
 use sequoia_openpgp::policy::{AsymmetricAlgorithm, StandardPolicy};
@@ -122,7 +123,7 @@ impl Decrypted {
         let checks = Checks { certs, signatures: Vec::new(), packets: 0, failure: failure.clone() };
         let verifier = VerifierBuilder::from_reader(plain)
             .and_then(|builder| builder.buffer_size(BUFFER).with_policy(&*POLICY, None, checks))
-            .map_err(|e| what_failed(e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
+            .map_err(|e| what_failed(&e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
         Ok(Self { verifier, integrity, complete, failure, name: name.to_owned(), state: State::Reading })
     }
 
@@ -154,7 +155,7 @@ impl Decrypted {
             }
             Ok(0) => self.failure.take().unwrap_or_else(|| PgpErrorKind::Modified("there is more in it than one message".into())),
             Ok(n) => return Ok(n),
-            Err(e) => what_failed(e, &self.failure, self.integrity),
+            Err(e) => what_failed(&e, &self.failure, self.integrity),
         };
         self.state = State::Failed;
         Err(kind.of(&self.name))
@@ -168,7 +169,7 @@ impl Read for Decrypted {
 }
 
 /// The kind of failure behind an error of the library.
-fn what_failed(e: io::Error, failure: &Failure, integrity: Integrity) -> PgpErrorKind {
+fn what_failed(e: &io::Error, failure: &Failure, integrity: Integrity) -> PgpErrorKind {
     match failure.take() {
         Some(kind) => kind,
         None if e.kind() == io::ErrorKind::UnexpectedEof && integrity == Integrity::None => PgpErrorKind::Truncated,
