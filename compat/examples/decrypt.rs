@@ -15,7 +15,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     keyring.add_passphrase(passphrase.into_bytes());
     let mut content = keyring.decrypt(File::open(&path)?, &path)?;
     io::copy(&mut content, &mut io::stdout().lock())?;
-    let report = content.finish()?;
-    eprintln!("{:?}, {} signatures", report.integrity, report.signatures.len());
+    content.finish()?;
     Ok(())
 }

@@ -12,8 +12,8 @@ use super::frame::Body;
 
 /// Length of a tag of EAX and OCB.
 const TAG: usize = 16;
-/// A larger chunk would have to be held in memory before any of it can be believed. GnuPG's default is 4 MiB.
-const MAX_CHUNK: usize = 64 << 20;
+/// A larger chunk would have to be held in memory before any of it can be believed. GnuPG writes 4 MiB at most.
+const MAX_CHUNK: usize = 16 << 20;
 
 /// The parameters before the chunks.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Aead {
         let want = self.chunk.min(MAX_CHUNK) + 2 * TAG;
         body.take((want - sealed.len()) as u64).read_to_end(&mut sealed)?;
         if sealed.len() == want && self.chunk > MAX_CHUNK {
-            return Err(unsupported("an AEAD chunk of more than 64 MiB"));
+            return Err(unsupported("an AEAD chunk of more than 16 MiB"));
         }
         Ok(sealed)
     }

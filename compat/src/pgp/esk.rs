@@ -20,7 +20,6 @@ const MAX_PACKET: usize = 16 << 10;
 const MAX_PACKETS: usize = 1024;
 /// How many pass-phrase packets, and how many recipients, are tried; further ones are passed over.
 const MAX_TRIED: usize = 64;
-
 /// How many of the pass-phrase packets may use Argon2, which takes memory and seconds.
 const MAX_COSTLY: usize = 4;
 
@@ -95,7 +94,8 @@ impl Preamble {
                     Err(kind) => preamble.not_understood(kind),
                 },
                 9 | 18 | 20 => return Ok((preamble, header)),
-                10 | 21 => drop(input.small_body(header, MAX_PACKET)?),
+                // Markers, padding, and what the RFC has one ignore where it is not known.
+                10 | 21 | 40..=63 => drop(input.small_body(header, MAX_PACKET)?),
                 8 | 11 | 4 | 2 => return Err(PgpErrorKind::NotOpenPgp("it is signed or packed, but not encrypted".into())),
                 tag => return Err(PgpErrorKind::NotOpenPgp(format!("it has a packet {tag} where encrypted data belongs"))),
             }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use sequoia_openpgp::armor;
 
+use super::armour::ArmourReader;
 use super::error::{Failure, PgpErrorKind};
 
 /// Capacity of the buffer between the file and the packets, in bytes.
@@ -65,8 +66,9 @@ impl Input {
         match first {
             None => Err(PgpErrorKind::Truncated),
             Some(b'-' | b'\n' | b'\r') => {
+                let lines = ArmourReader::new(input.reader, input.failure.clone());
                 let mode = armor::ReaderMode::Tolerant(Some(armor::Kind::Message));
-                let bare: Source = Box::new(armor::Reader::from_reader(input.reader, mode));
+                let bare: Source = Box::new(armor::Reader::from_reader(Exclusive::new(lines), mode));
                 Ok(Self { reader: BufReader::with_capacity(INPUT_BUFFER, bare), failure: input.failure })
             }
             Some(_) => Ok(input),

@@ -93,11 +93,12 @@ fn run(mut gpg: Command, input: &[u8]) -> Result<Output, String> {
         io::ErrorKind::NotFound => "gpg is not installed".to_owned(),
         _ => format!("cannot start gpg: {e}"),
     })?;
-    // Small enough for the pipe; a gpg that ends without reading is judged by what it says.
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(input);
-    }
-    child.wait_with_output().map_err(|e| format!("cannot run gpg: {e}"))
+    let stdin = child.stdin.take();
+    // A gpg that ends without reading all is judged by what it says.
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+        child.wait_with_output().map_err(|e| format!("cannot run gpg: {e}"))
+    })
 }
 
 /// What the status and log lines say.

@@ -94,24 +94,25 @@ impl Keyring {
         self.certs.gnupg.get_or_init(|| Gnupg::new(home));
     }
 
-    /// Finds the key for a file and starts to decrypt it. Reads its first bytes; with AEAD its first chunk (64 MiB at most, 4 as
+    /// Finds the key for a file and starts to decrypt it. Reads its first bytes; with AEAD its first chunk (16 MiB at most, 4 as
     /// gpg makes them). `name` is for messages.
     ///
     /// A wrong pass phrase among several is taken for the right one about once in a million files; such a file then ends with
     /// [`PgpErrorKind::Modified`].
     pub fn decrypt(&self, reader: impl Read + Send + 'static, name: &str) -> Result<Decrypted, PgpError> {
-        self.start(reader, name).map_err(|kind| kind.of(name))
+        let failure = Failure::default();
+        // What a reader below recorded is nearer to the truth than what became of it on the way up.
+        self.start(reader, name, &failure).map_err(|kind| failure.take().unwrap_or(kind).of(name))
     }
 
-    fn start(&self, reader: impl Read + Send + 'static, name: &str) -> Result<Decrypted, PgpErrorKind> {
-        let failure = Failure::default();
+    fn start(&self, reader: impl Read + Send + 'static, name: &str, failure: &Failure) -> Result<Decrypted, PgpErrorKind> {
         let mut input = Input::new(reader, failure.clone())?;
         let (preamble, header) = Preamble::read(&mut input)?;
         let sealed = Sealed::read(header, input, failure.clone())?;
         let candidate = self.find_key(preamble, &sealed)?;
         let (complete, integrity) = (Complete::default(), sealed.integrity());
         let plain = sealed.open(&candidate, &complete)?;
-        Decrypted::new(plain, integrity, complete, failure, Arc::clone(&self.certs), name)
+        Decrypted::new(plain, integrity, complete, failure.clone(), Arc::clone(&self.certs), name)
     }
 
     /// Cheap ways first, asking others last.

@@ -4,13 +4,15 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::{Arc, LazyLock};
 
+use sequoia_openpgp::cert::amalgamation::ValidAmalgamation;
 use sequoia_openpgp::packet::Signature as SignaturePacket;
 use sequoia_openpgp::parse::stream::{
-    MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerificationResult, Verifier, VerifierBuilder,
+    GoodChecksum, MessageLayer, MessageStructure, VerificationError, VerificationHelper, VerificationResult, Verifier,
+    VerifierBuilder,
 };
 use sequoia_openpgp::parse::{PacketParser, Parse};
 use sequoia_openpgp::policy::{AsymmetricAlgorithm, StandardPolicy};
-use sequoia_openpgp::types::HashAlgorithm;
+use sequoia_openpgp::types::{HashAlgorithm, RevocationStatus};
 use sequoia_openpgp::{Cert, KeyHandle, Packet};
 
 use super::certs::Certs;
@@ -18,15 +20,17 @@ use super::container::{BUFFER, Complete, Integrity, Plain};
 use super::error::{Failure, PgpError, PgpErrorKind};
 
 /// Compressed packets in one another; gpg writes one.
-const MAX_COMPRESSION: usize = 4;
+const MAX_COMPRESSION: usize = 3;
 /// Packets inside the encrypted data; gpg writes one per compression and content, two per signature.
 const MAX_PACKETS: usize = 64;
 
 /// How a signature was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureStatus {
-    /// It is right, by a key that was valid when it was made.
+    /// It is right, by a key that was valid when it was made and is so today.
     Good,
+    /// It is right, and the key was valid when it was made by what it says itself; but the key has expired or was revoked since.
+    KeyInvalid(String),
     /// It is wrong, or the key must not have made it; with the reason.
     Bad(String),
     /// The key is not there, so nothing is known.
@@ -71,6 +75,9 @@ impl Report {
             None => "it is not signed".to_owned(),
             Some(Signature { status: SignatureStatus::Good, key, .. }) => format!("it is signed by {key}"),
             Some(Signature { status: SignatureStatus::Bad(why), key, .. }) => format!("the signature by {key} is bad: {why}"),
+            Some(Signature { status: SignatureStatus::KeyInvalid(why), key, .. }) => {
+                format!("it is signed by {key}, which is valid no more: {why}")
+            }
             Some(Signature { key, .. }) => format!("it is signed by {key}, whose public key is not there to check it"),
         };
         Err(PgpErrorKind::NotSignedBy { wanted: wanted.to_owned(), found }.of(&self.name))
@@ -116,7 +123,7 @@ impl Decrypted {
         let checks = Checks { certs, signatures: Vec::new(), packets: 0, failure: failure.clone() };
         let verifier = VerifierBuilder::from_reader(plain)
             .and_then(|builder| builder.buffer_size(BUFFER).with_policy(&*POLICY, None, checks))
-            .map_err(|e| what_failed(e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
+            .map_err(|e| what_failed(&e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
         Ok(Self { verifier, integrity, complete, failure, name: name.to_owned(), state: State::Reading })
     }
 
@@ -148,7 +155,7 @@ impl Decrypted {
             }
             Ok(0) => self.failure.take().unwrap_or_else(|| PgpErrorKind::Modified("there is more in it than one message".into())),
             Ok(n) => return Ok(n),
-            Err(e) => what_failed(e, &self.failure, self.integrity),
+            Err(e) => what_failed(&e, &self.failure, self.integrity),
         };
         self.state = State::Failed;
         Err(kind.of(&self.name))
@@ -162,7 +169,7 @@ impl Read for Decrypted {
 }
 
 /// The kind of failure behind an error of the library.
-fn what_failed(e: io::Error, failure: &Failure, integrity: Integrity) -> PgpErrorKind {
+fn what_failed(e: &io::Error, failure: &Failure, integrity: Integrity) -> PgpErrorKind {
     match failure.take() {
         Some(kind) => kind,
         None if e.kind() == io::ErrorKind::UnexpectedEof && integrity == Integrity::None => PgpErrorKind::Truncated,
@@ -221,7 +228,7 @@ fn judge(result: VerificationResult<'_>) -> Signature {
     let named = |sig: &SignaturePacket| sig.get_issuers().first().map(|id| format!("{id:X}")).unwrap_or_default();
     let unknown = |status, key| Signature { status, key, primary: None };
     match result {
-        Ok(good) => known(SignatureStatus::Good, &good.ka.key().fingerprint(), good.ka.cert()),
+        Ok(good) => known(status_today(&good), &good.ka.key().fingerprint(), good.ka.cert()),
         Err(VerificationError::MissingKey { sig }) => unknown(SignatureStatus::UnknownKey, named(sig)),
         Err(VerificationError::UnboundKey { sig, cert, error }) => {
             let primary = Some(format!("{:X}", cert.fingerprint()));
@@ -232,6 +239,24 @@ fn judge(result: VerificationResult<'_>) -> Signature {
         }
         Err(VerificationError::MalformedSignature { sig, error }) => unknown(SignatureStatus::Bad(error.to_string()), named(sig)),
         Err(other) => unknown(SignatureStatus::Bad(other.to_string()), String::new()),
+    }
+}
+
+/// The library asks whether the key was valid when the signature was made; whoever has an old key can make it in the past.
+fn status_today(good: &GoodChecksum<'_>) -> SignatureStatus {
+    let revoked = |status| matches!(status, RevocationStatus::Revoked(_));
+    let today = || -> sequoia_openpgp::Result<bool> {
+        let cert = good.ka.cert().with_policy(&*POLICY, None)?;
+        cert.alive()?;
+        let signer = cert.keys().key_handle(good.ka.key().key_handle()).next();
+        let signer = signer.ok_or_else(|| io::Error::other("the key belongs to it no more"))?;
+        signer.alive()?;
+        Ok(!revoked(cert.revocation_status()) && !revoked(signer.revocation_status()))
+    };
+    match today() {
+        Ok(true) => SignatureStatus::Good,
+        Ok(false) => SignatureStatus::KeyInvalid("it was revoked".into()),
+        Err(e) => SignatureStatus::KeyInvalid(e.to_string()),
     }
 }
 

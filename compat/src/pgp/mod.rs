@@ -10,15 +10,17 @@
 //!   `None` it is what the one who knew the key encrypted. Anyone who has the public key can do that; only signatures tell who.
 //! - Before the end, with [`Integrity::Mdc`], what was read may be forged (an attacker can change it blindly, or cut it off). So
 //!   what comes out first must only meet parsers that bear hostile data, and nothing may be made final before the end. A caller
-//!   that compared the file's hash with a trusted manifest is free of this.
+//!   that compared the file's hash with a trusted manifest is free of this; so is one that decrypts twice, the first time with
+//!   [`Decrypted::finish`] alone.
 //! - Truncation is an error at every byte. In archives without integrity protection it is found by lengths only.
-//! - Memory is bounded, about 1 MiB for each file, whatever it says; one chunk more with AEAD. The length of the content is not
+//! - Memory is bounded, about 1 MiB for each file, whatever it says; with AEAD two chunks more, of 16 MiB at most. The length of the content is not
 //!   bounded: compressed data can grow a thousandfold, and the caller has to know how much it wants.
 //!
 //! Signatures are checked as far as keys are there, and reported; none is required, unless a caller asks with
 //! [`Report::require_signature`].
 
 mod aead;
+mod armour;
 mod certs;
 mod container;
 mod error;

@@ -8,8 +8,8 @@ use sha2::{Sha224, Sha256, Sha384, Sha512};
 
 use super::error::PgpErrorKind;
 
-/// Most memory that an Argon2 specifier may ask for, as a power of two of KiB: 1 GiB.
-const MAX_ARGON2_MEMORY: u8 = 20;
+/// Most memory that an Argon2 specifier may ask for, as a power of two of KiB: 64 MiB. GnuPG writes none at all.
+const MAX_ARGON2_MEMORY: u8 = 16;
 /// Most passes that an Argon2 specifier may ask for.
 const MAX_ARGON2_PASSES: u8 = 16;
 /// About as many bytes are hashed at once.

@@ -10,10 +10,10 @@ use super::super::esk::packet;
 use super::super::{Integrity, Keyring, PgpErrorKind};
 use super::{fixtures, keyring, open};
 
-const CONTENT: &[u8] = b"Hostname test\nLocaldir /\nVolume 1:\n";
+pub(super) const CONTENT: &[u8] = b"Hostname test\nLocaldir /\nVolume 1:\n";
 
 /// Packet 18 under pass phrase "p" (stretched little), around these packets.
-fn seal(inner: &[u8]) -> Vec<u8> {
+pub(super) fn seal(inner: &[u8]) -> Vec<u8> {
     use sha1::{Digest, Sha1};
     let mut plain = [&[7; 14][..], &[1, 2, 1, 2], inner, &[0xd3, 0x14]].concat();
     plain.extend(Sha1::digest(&plain));
@@ -21,14 +21,14 @@ fn seal(inner: &[u8]) -> Vec<u8> {
 }
 
 /// Packet 9, in the same way.
-fn seal_bare(inner: &[u8]) -> Vec<u8> {
+pub(super) fn seal_bare(inner: &[u8]) -> Vec<u8> {
     let head = encrypt(&[&[7; 14][..], &[1, 2, 1, 2]].concat());
     let rest = encrypt_with(&head[2..18], inner);
     [skesk(), packet(9, &[head, rest].concat())].concat()
 }
 
 /// AES-128, iterated SHA-1 of 1024 bytes.
-fn skesk() -> Vec<u8> {
+pub(super) fn skesk() -> Vec<u8> {
     packet(3, &[4, 7, 3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 0])
 }
 
@@ -38,7 +38,7 @@ fn key() -> SessionKey {
     derive(&s2k, &Password::from("p"), 16).expect("key")
 }
 
-fn encrypt(plain: &[u8]) -> Vec<u8> {
+pub(super) fn encrypt(plain: &[u8]) -> Vec<u8> {
     encrypt_with(&[0; 16], plain)
 }
 
@@ -49,7 +49,7 @@ fn encrypt_with(iv: &[u8], plain: &[u8]) -> Vec<u8> {
     sink.finalize().expect("encrypts")
 }
 
-fn literal(content: &[u8]) -> Vec<u8> {
+pub(super) fn literal(content: &[u8]) -> Vec<u8> {
     packet(11, &[b"b\0\0\0\0\0", content].concat())
 }
 
@@ -66,7 +66,7 @@ fn compressed(inner: &[u8], times: usize) -> Vec<u8> {
     })
 }
 
-fn kind(file: &[u8]) -> PgpErrorKind {
+pub(super) fn kind(file: &[u8]) -> PgpErrorKind {
     open(&keyring(&["p"]), file).expect_err("must be refused").kind
 }
 
@@ -76,13 +76,13 @@ fn what_these_tests_make_opens() {
         let (content, report) = open(&keyring(&["no", "p"]), &file).expect("opens");
         assert_eq!((content.as_slice(), report.integrity), (CONTENT, integrity));
     }
-    let (content, _) = open(&keyring(&["p"]), &seal(&compressed(&literal(CONTENT), 4))).expect("opens");
+    let (content, _) = open(&keyring(&["p"]), &seal(&compressed(&literal(CONTENT), 3))).expect("opens");
     assert_eq!(content, CONTENT);
 }
 
 #[test]
 fn nested_compression_is_refused() {
-    for times in [5, 16, 17, 200] {
+    for times in [4, 5, 16, 17, 200] {
         assert!(matches!(kind(&seal(&compressed(&literal(CONTENT), times))), PgpErrorKind::Bomb(_)), "{times}");
     }
 }
@@ -210,7 +210,7 @@ proptest! {
 }
 
 /// As [`seal`], in partial lengths of 512 bytes.
-fn seal_large(content: &[u8]) -> Vec<u8> {
+pub(super) fn seal_large(content: &[u8]) -> Vec<u8> {
     let whole = seal(&literal(content));
     let body = &whole[skesk().len() + 6..];
     let mut file = skesk();

@@ -1,8 +1,10 @@
 //! Tests of whole files: made by stock duplicity, made by the gpg at hand, and hostile ones.
 
 mod fixtures;
+mod framing;
 mod hostile;
 mod real_gpg;
+mod signers;
 
 use std::io::{Cursor, Read};
 

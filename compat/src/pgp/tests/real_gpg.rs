@@ -44,10 +44,10 @@ Passphrase: keypass
 ";
 
 /// A GnuPG home; its agent ends with it. The path has to be short: sockets are in it.
-struct Home(TempDir);
+pub(super) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         if Command::new("gpg").arg("--version").stdout(Stdio::null()).status().is_err() {
             println!("skipped: gpg is not installed");
             return None;
@@ -65,11 +65,11 @@ impl Home {
         Some(home)
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn gpg(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+    pub(super) fn gpg(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
         let mut gpg = Command::new("gpg")
             .args(["--batch", "-q", "--pinentry-mode", "loopback", "--trust-model", "always", "--homedir"])
             .arg(self.path())
@@ -88,11 +88,11 @@ impl Home {
         output.stdout
     }
 
-    fn secret(&self, user: &str) -> Vec<u8> {
+    pub(super) fn secret(&self, user: &str) -> Vec<u8> {
         self.gpg(&["--passphrase", "keypass", "--export-secret-keys", user], b"")
     }
 
-    fn fingerprints(&self, user: &str) -> Vec<String> {
+    pub(super) fn fingerprints(&self, user: &str) -> Vec<String> {
         let listed = String::from_utf8(self.gpg(&["--with-colons", "--list-keys", user], b"")).expect("text");
         listed.lines().filter(|l| l.starts_with("fpr:")).filter_map(|l| l.split(':').nth(9)).map(str::to_owned).collect()
     }
