@@ -91,6 +91,15 @@ fn login(user: &str, password: &str) -> String {
     format!("{}:{}", user, utf8_percent_encode(password, NON_ALPHANUMERIC))
 }
 
+/// Runs parts of a test at once: most of their time is waiting for servers that say nothing.
+fn together(parts: &[&(dyn Fn() + Sync)]) {
+    std::thread::scope(|scope| {
+        for part in parts {
+            scope.spawn(part);
+        }
+    });
+}
+
 /// Lists and reads everything, alone and several at once; before a listing and after it.
 fn reads_all(url: &str, options: &Options, share: &Share) {
     let store = open(url, options);
@@ -132,23 +141,32 @@ fn fails(url: &str, options: &Options, kind: StoreErrorKind) -> StoreError {
 }
 
 /// Nobody listens, or whoever does says nothing.
-fn notices_absence(url: impl Fn(SocketAddr) -> String, options: &Options) {
-    let error = fails(&url(servers::unused_address()), options, StoreErrorKind::Unreachable);
-    assert!(error.to_string().contains("127.0.0.1"), "{error}");
+fn notices_absence(url: impl Fn(SocketAddr) -> String + Sync, options: &Options) {
+    let nobody = || {
+        let error = fails(&url(servers::unused_address()), options, StoreErrorKind::Unreachable);
+        assert!(error.to_string().contains("127.0.0.1"), "{error}");
+    };
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let impatient = Options { pause: Duration::from_secs(1), connect_timeout: Duration::from_secs(2), ..options.clone() };
-    fails(&url(silent.local_addr().unwrap()), &impatient, StoreErrorKind::Unreachable);
+    let mute = || drop(fails(&url(silent.local_addr().unwrap()), &impatient, StoreErrorKind::Unreachable));
+    together(&[&nobody, &mute]);
 }
 
 /// A file comes whole over connections that are cut in its middle; or, if they always are, fails clearly.
-fn survives_cuts(server: SocketAddr, url: impl Fn(SocketAddr) -> String, options: &Options, share: &Share) {
+fn survives_cuts(server: SocketAddr, url: impl Fn(SocketAddr) -> String + Sync, options: &Options, share: &Share) {
+    together(&[&|| comes_over_cuts(server, &url, options, share), &|| gives_up_on_cuts(server, &url, options)]);
+}
+
+fn comes_over_cuts(server: SocketAddr, url: &impl Fn(SocketAddr) -> String, options: &Options, share: &Share) {
     let cutter = Cutter::start(server, 1_000_000, 2);
     let store = open(&url(cutter.address()), options);
     store.list().unwrap_or_else(|e| panic!("{}: {e}", store.location()));
     let got = read(&*store, "large.bin").unwrap_or_else(|e| panic!("{}: {e}", store.location()));
     assert!(got == share.files["large.bin"], "{}: differs after {} cuts", store.location(), cutter.cuts());
     assert!(cutter.cuts() >= 2, "{}: {} cuts", store.location(), cutter.cuts());
+}
 
+fn gives_up_on_cuts(server: SocketAddr, url: &impl Fn(SocketAddr) -> String, options: &Options) {
     let cutter = Cutter::start(server, 20_000, usize::MAX);
     let store = open(&url(cutter.address()), options);
     let error = read(&*store, "large.bin").unwrap_err();
@@ -197,8 +215,7 @@ fn s3() {
     fails(&format!("s3://{at}/no-such-bucket/P"), &options, StoreErrorKind::NoStore);
     let wrong = Options { s3_credentials: Some((ACCESS_KEY.into(), Zeroizing::new("wrong-secret".into()))), ..options.clone() };
     fails(&url(at), &wrong, StoreErrorKind::Denied);
-    notices_absence(url, &options);
-    survives_cuts(at, url, &options, &share);
+    together(&[&|| notices_absence(url, &options), &|| survives_cuts(at, url, &options, &share)]);
 }
 
 /// Options whose ssh knows nothing but the server's own files.
@@ -224,8 +241,7 @@ fn sftp() {
     unknown.ssh_arguments.push(format!("-oUserKnownHostsFile={}", server.path("known_hosts.empty").display()));
     let error = fails(&url(server.address()), &unknown, StoreErrorKind::Denied);
     assert!(error.message.contains("Host key"), "{error}");
-    notices_absence(url, &options);
-    survives_cuts(server.address(), url, &options, &share);
+    together(&[&|| notices_absence(url, &options), &|| survives_cuts(server.address(), url, &options, &share)]);
 }
 
 #[test]
@@ -250,29 +266,31 @@ fn ftp_suite(scheme: &str, arguments: &[&str], options: &Options, share: &Share)
     let Some(server) = servers::ftp(share.root(), &arguments) else { return };
     let at = server.address();
     let url = |at: SocketAddr| format!("{scheme}://{USER}@{at}/my%20archive");
-    reads_all(&url(at), options, share);
-    reads_all(
-        &format!("{scheme}://{}@{at}//my%20archive/", login(USER, PASSWORD)),
-        &Options { password: None, ..options.clone() },
-        share,
-    );
-    fails(&format!("{scheme}://{USER}@{at}/no/such"), options, StoreErrorKind::NoStore);
-    fails(&format!("{scheme}://{}@{at}/my%20archive", login(USER, "wrong-secret")), options, StoreErrorKind::Denied);
-    notices_absence(url, options);
-    drop(server);
-
-    for (after, times) in [("1000000", 2_u32), ("1000", 1_000_000)] {
-        let cuts = [format!("--cut-after={after}"), format!("--cuts={times}")];
-        let server = servers::ftp(share.root(), &[arguments.clone(), cuts.to_vec()].concat()).unwrap();
-        let outcome = read(&*open(&url(server.address()), options), "large.bin");
-        if times < 10 {
-            assert!(outcome.unwrap() == share.files["large.bin"], "{scheme}");
-        } else {
-            let error = outcome.unwrap_err();
+    let no_password = Options { password: None, ..options.clone() };
+    let (good, wrong) = (login(USER, PASSWORD), login(USER, "wrong-secret"));
+    together(&[
+        &|| reads_all(&url(at), options, share),
+        &|| reads_all(&format!("{scheme}://{good}@{at}//my%20archive/"), &no_password, share),
+        &|| drop(fails(&format!("{scheme}://{USER}@{at}/no/such"), options, StoreErrorKind::NoStore)),
+        &|| drop(fails(&format!("{scheme}://{wrong}@{at}/my%20archive"), options, StoreErrorKind::Denied)),
+        &|| notices_absence(url, options),
+        &|| {
+            let server = cutting_ftp(share, &arguments, "1000000", 2);
+            let got = read(&*open(&url(server.address()), options), "large.bin").unwrap();
+            assert!(got == share.files["large.bin"], "{scheme}");
+        },
+        &|| {
+            let server = cutting_ftp(share, &arguments, "1000", usize::MAX);
+            let error = read(&*open(&url(server.address()), options), "large.bin").unwrap_err();
             let inner = error.get_ref().and_then(|e| e.downcast_ref::<StoreError>()).expect("an error of the store");
             assert_eq!(inner.kind, StoreErrorKind::Unreachable, "{inner}");
-        }
-    }
+        },
+    ]);
+}
+
+fn cutting_ftp(share: &Share, arguments: &[String], after: &str, cuts: usize) -> Daemon {
+    let cuts = [format!("--cut-after={after}"), format!("--cuts={cuts}")];
+    servers::ftp(share.root(), &[arguments, &cuts].concat()).unwrap()
 }
 
 #[test]
@@ -304,9 +322,8 @@ fn ftps() {
     let certificate = servers::certificate(&python, share.root());
     let trusting = Options { ca_file: Some(certificate.clone()), ..options() };
     let file = format!("--certificate={}", certificate.display());
-    for tls in ["--tls=explicit", "--tls=implicit"] {
-        ftp_suite("ftps", &[tls, &file], &trusting, &share);
-    }
+    let suite = |tls: &str| ftp_suite("ftps", &[tls, &file], &trusting, &share);
+    together(&[&|| suite("--tls=explicit"), &|| suite("--tls=implicit")]);
     let Some(server) = servers::ftp(share.root(), &["--tls=explicit".into(), file]) else { return };
     reads_all(&format!("ftpes://{USER}@{}/my%20archive", server.address()), &trusting, &share);
     let error = fails(&format!("ftps://{USER}@{}/", server.address()), &options(), StoreErrorKind::Denied);
@@ -324,8 +341,7 @@ fn dav_suite(scheme: &str, server: &Daemon, options: &Options, share: &Share) {
     );
     fails(&format!("{scheme}://{USER}@{at}/no/such"), options, StoreErrorKind::NoStore);
     fails(&format!("{scheme}://{}@{at}/my%20archive", login(USER, "wrong-secret")), options, StoreErrorKind::Denied);
-    notices_absence(url, options);
-    survives_cuts(at, url, options, share);
+    together(&[&|| notices_absence(url, options), &|| survives_cuts(at, url, options, share)]);
 }
 
 #[test]
@@ -366,8 +382,7 @@ fn rsync_daemon() {
     fails(&format!("rsync://{USER}@{at}::no-module/x"), &options(), StoreErrorKind::NoStore);
     fails(&format!("rsync://{}@{at}::files/my%20archive", login(USER, "wrong-secret")), &options(), StoreErrorKind::Denied);
     fails(&url(at), &no_password(), StoreErrorKind::Denied);
-    notices_absence(url, &options());
-    survives_cuts(at, url, &options(), &share);
+    together(&[&|| notices_absence(url, &options()), &|| survives_cuts(at, url, &options(), &share)]);
 }
 
 #[test]
@@ -381,8 +396,7 @@ fn rsync_over_ssh() {
     // A folder below the home, as duplicity means it: no daemon greets at that port.
     fails(&format!("rsync://{}/no/such/folder", server.address()), &options, StoreErrorKind::NoStore);
     fails(&url(server.address()), &ssh_options(&server, "ssh_config_wrong"), StoreErrorKind::Denied);
-    notices_absence(url, &options);
-    survives_cuts(server.address(), url, &options, &share);
+    together(&[&|| notices_absence(url, &options), &|| survives_cuts(server.address(), url, &options, &share)]);
 }
 
 #[test]
@@ -426,10 +440,13 @@ fn missing_programs_are_named() {
 
 #[test]
 fn hosts_without_a_name_are_told_of() {
-    for url in ["ftp://no-such-host.invalid/x", "webdav://no-such-host.invalid/x", "s3:http://no-such-host.invalid/bucket/x"] {
+    let told = |url: &str| {
         let mut options = options();
         options.s3_credentials = Some(("a".into(), Zeroizing::new("b".into())));
         let error = fails(url, &options, StoreErrorKind::Unreachable);
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
-    }
+    };
+    together(&[&|| told("ftp://no-such-host.invalid/x"), &|| told("webdav://no-such-host.invalid/x"), &|| {
+        told("s3:http://no-such-host.invalid/bucket/x")
+    }]);
 }
