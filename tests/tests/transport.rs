@@ -447,6 +447,6 @@ fn hosts_without_a_name_are_told_of() {
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
     };
     together(&[&|| told("ftp://no-such-host.invalid/x"), &|| told("webdav://no-such-host.invalid/x"), &|| {
-        told("s3:http://no-such-host.invalid/bucket/x")
+        told("s3:http://no-such-host.invalid/bucket/x");
     }]);
 }
