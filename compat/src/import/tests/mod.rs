@@ -2,6 +2,7 @@
 
 mod damaged;
 mod healthy;
+mod made;
 
 use std::collections::BTreeMap;
 use std::fs::File;
