@@ -66,15 +66,22 @@ fn engine_modules_use_only_layers_below() {
 }
 
 #[test]
-fn engine_knows_no_async_runtime_terminal_or_command_line() {
-    let out = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-p", "deduplicity-engine", "-e", "normal", "--prefix", "none"])
-        .current_dir(root())
-        .output()
-        .expect("cargo tree runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let tree = String::from_utf8(out.stdout).expect("UTF-8");
-    for crate_name in ["tokio", "clap", "indicatif", "anyhow", "aws-config", "async-std"] {
-        assert!(!tree.lines().any(|l| l.split(' ').next() == Some(crate_name)), "the engine depends on {crate_name}");
+fn no_crate_brings_in_what_belongs_elsewhere() {
+    // sequoia-openpgp, which `compat` needs, uses anyhow.
+    for (package, forbidden) in [
+        ("deduplicity-engine", &["tokio", "clap", "indicatif", "anyhow", "aws-config", "async-std"][..]),
+        ("deduplicity-compat", &["tokio", "clap", "indicatif", "aws-config", "async-std", "ureq", "suppaftp"]),
+        ("deduplicity-transport", &["clap", "indicatif"]),
+    ] {
+        let out = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none"])
+            .current_dir(root())
+            .output()
+            .expect("cargo tree runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let tree = String::from_utf8(out.stdout).expect("UTF-8");
+        for crate_name in forbidden {
+            assert!(!tree.lines().any(|l| l.split(' ').next() == Some(crate_name)), "{package} depends on {crate_name}");
+        }
     }
 }
