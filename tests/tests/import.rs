@@ -195,7 +195,6 @@ fn what_does_not_work_is_said_in_one_line() {
         (&["import", "duplicity", &archive][..], "a pass phrase is needed"),
         (&["import", "duplicity", &archive, "--passphrase-file", "phrase"], "the pass phrase does not open it"),
         (&["import", "duplicity", "/no/such/folder"], "no such folder"),
-        (&["import", "duplicity", "home"], "no such folder"),
         (&["import", "duplicity", "nonsense://x/y"], "nonsense"),
         (&["duplicity", "list-current-files", &archive], "a pass phrase is needed"),
         (&["duplicity", "list-current-files", &archive, "--time", "whenever"], "is no time"),
