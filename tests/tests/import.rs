@@ -17,6 +17,7 @@ use serde_json::Value;
 
 const PHRASE: &str = "fixture-sym-pass";
 
+#[allow(clippy::print_stdout, reason = "says why nothing was tested")]
 fn fixture(name: &str) -> Option<PathBuf> {
     let root = match std::env::var_os("DEDUPLICITY_FIXTURES") {
         Some(dir) => Some(PathBuf::from(dir)),
