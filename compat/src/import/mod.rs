@@ -2,7 +2,7 @@
 //!
 //! A thread reads the volumes of a set in order and merges their members with the snapshot before it ([`merge`]); the engine's
 //! backup takes the entries from there as from any source. Volumes are fetched, checked and decoded ahead ([`ahead`]).
-//! Memory: 8 MiB of files that wait, 1 MiB of decoded data for each of six volumes (three of the next set), 8 MiB of stored data
+//! Memory: 16 MiB of files that wait, 1 MiB of decoded data for each of six volumes (three of the next set), 8 MiB of stored data
 //! that deltas refer to, and the engine's own.
 
 mod ahead;
@@ -60,7 +60,7 @@ use crate::time::Time;
 pub const PARTIAL: &str = "partial";
 
 /// Bytes of small files that wait to be read.
-const WAITING_BYTES: usize = 8 << 20;
+const WAITING_BYTES: usize = 16 << 20;
 /// Entries on their way.
 const WAITING_ENTRIES: usize = 256;
 

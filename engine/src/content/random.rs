@@ -17,17 +17,38 @@ use crate::repo::Reader;
 /// Decoded frames that are kept, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
 
+/// Buffers that wait to be used again: fresh memory of this size costs as much as a quarter of decoding into it.
+const SPARE: usize = 8;
+
 type FrameKey = (u32, u32);
+
+/// Buffers of frames that are not used any more.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A decoded frame, whose buffer is used again after it.
+struct Frame {
+    bytes: Vec<u8>,
+    spare: Spare,
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE {
+            spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
 
 #[derive(Default)]
 struct Frames {
     /// The one used last in front.
-    frames: VecDeque<(FrameKey, Arc<Vec<u8>>)>,
+    frames: VecDeque<(FrameKey, Arc<Frame>)>,
     bytes: usize,
 }
 
 impl Frames {
-    fn get(&mut self, key: FrameKey) -> Option<Arc<Vec<u8>>> {
+    fn get(&mut self, key: FrameKey) -> Option<Arc<Frame>> {
         let at = self.frames.iter().position(|(k, _)| *k == key)?;
         let found = self.frames.remove(at)?;
         let frame = Arc::clone(&found.1);
@@ -35,29 +56,30 @@ impl Frames {
         Some(frame)
     }
 
-    fn put(&mut self, key: FrameKey, frame: &Arc<Vec<u8>>) {
-        self.bytes += frame.len();
+    fn put(&mut self, key: FrameKey, frame: &Arc<Frame>) {
+        self.bytes += frame.bytes.len();
         self.frames.push_front((key, Arc::clone(frame)));
         while self.bytes > CACHE_BYTES && self.frames.len() > 1 {
             if let Some((_, old)) = self.frames.pop_back() {
-                self.bytes -= old.len();
+                self.bytes -= old.bytes.len();
             }
         }
     }
 }
 
-/// The stored files of a repository, for reading at random from many threads. Memory: 8 MiB of frames, and what each
-/// open file needs.
+/// The stored files of a repository, for reading at random from many threads. Memory: 8 MiB of frames, 16 MiB of
+/// spare buffers, and what each open file needs.
 pub struct StoredFiles {
     reader: Arc<Reader>,
     frames: Mutex<Frames>,
+    spare: Spare,
 }
 
 impl StoredFiles {
     /// Reads through `reader`.
     #[must_use]
     pub fn new(reader: Arc<Reader>) -> Arc<Self> {
-        Arc::new(Self { reader, frames: Mutex::default() })
+        Arc::new(Self { reader, frames: Mutex::default(), spare: Spare::default() })
     }
 
     /// Opens the content of a regular file.
@@ -79,13 +101,14 @@ impl StoredFiles {
         }
     }
 
-    fn frame(&self, key: FrameKey) -> Result<Arc<Vec<u8>>> {
+    fn frame(&self, key: FrameKey) -> Result<Arc<Frame>> {
         if let Some(frame) = lock(&self.frames).get(key) {
             return Ok(frame);
         }
-        let mut plain = Vec::new();
-        self.reader.read_frame(key.0, key.1, &mut plain)?;
-        let frame = Arc::new(plain);
+        let bytes = lock(&self.spare).pop().unwrap_or_default();
+        let mut frame = Frame { bytes, spare: Arc::clone(&self.spare) };
+        self.reader.read_frame(key.0, key.1, &mut frame.bytes)?;
+        let frame = Arc::new(frame);
         lock(&self.frames).put(key, &frame);
         Ok(frame)
     }
@@ -96,7 +119,7 @@ impl StoredFiles {
         while let Some(at) = self.reader.locate_other(id, &tried)? {
             let (from, to) = (at.offset as usize, at.offset as usize + at.length as usize);
             match self.frame((at.pack, at.frame)) {
-                Ok(frame) if frame.get(from..to).is_some_and(|data| self.reader.verify(id, data)) => {
+                Ok(frame) if frame.bytes.get(from..to).is_some_and(|data| self.reader.verify(id, data)) => {
                     return Ok(Blob { frame, from, to });
                 }
                 Ok(_) => drop(failure.get_or_insert(Error::damaged(format!("blob {id}"), "its bytes do not have its hash"))),
@@ -110,14 +133,14 @@ impl StoredFiles {
 
 /// A blob within its frame.
 struct Blob {
-    frame: Arc<Vec<u8>>,
+    frame: Arc<Frame>,
     from: usize,
     to: usize,
 }
 
 impl Blob {
     fn bytes(&self) -> &[u8] {
-        self.frame.get(self.from..self.to).unwrap_or_default()
+        self.frame.bytes.get(self.from..self.to).unwrap_or_default()
     }
 }
 
