@@ -20,8 +20,8 @@ has sshd || missing="$missing openssh-server"
 has ssh-keygen && has ssh || missing="$missing openssh-client"
 has rsync || missing="$missing rsync"
 if [ -n "$missing" ]; then
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "setup.sh: install the packages:$missing" >&2
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+        echo "setup.sh: some of what the tests need is missing: install, by its names in Debian,$missing" >&2
         exit 1
     fi
     # A server that is only for tests is not to start with the system.
@@ -30,7 +30,7 @@ if [ -n "$missing" ]; then
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
 fi
 
-if [ "$(cat "$stamp" 2>/dev/null || true)" = "$packages" ] && [ -x "$venv/bin/weed" ]; then
+if [ "$(cat "$stamp" 2>/dev/null || true)" = "$packages" ] && [ -x "$venv/bin/weed" ] && [ -x "$venv/bin/rclone" ]; then
     exit 0
 fi
 

@@ -96,18 +96,33 @@ fn kill(process: &mut Child) {
 /// # Panics
 ///
 /// If it is not installed although `DEDUPLICITY_REQUIRE_SERVERS=1`.
-#[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
 pub fn program(name: &str) -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin");
     let search = std::env::var_os("PATH").unwrap_or_default();
     let folders = [own, "/usr/sbin".into()].into_iter().chain(std::env::split_paths(&search));
-    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
-    if found.is_none() {
-        let required = std::env::var("DEDUPLICITY_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
-        assert!(!required, "{name} is not installed; run tests/setup.sh");
-        eprintln!("skipped: {name} is not installed; run tests/setup.sh");
-    }
-    found
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file()).or_else(|| absent(name))
+}
+
+/// Python with a module that `tests/setup.sh` installs; `None` as for a [`program`].
+///
+/// # Panics
+///
+/// As [`program`].
+pub fn python(module: &str) -> Option<PathBuf> {
+    let python = program("python")?;
+    let mut import = Command::new(&python);
+    import.arg("-c").arg(format!("import {module}")).stderr(Stdio::null());
+    let found = import.status().is_ok_and(|status| status.success());
+    if found { Some(python) } else { absent(&format!("Python's module {module}")) }
+}
+
+/// Says that something is missing: the test that needs it is skipped, or fails if it must run.
+#[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
+fn absent<T>(what: &str) -> Option<T> {
+    let required = std::env::var("DEDUPLICITY_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
+    assert!(!required, "{what} is not installed; run tests/setup.sh");
+    eprintln!("skipped: {what} is not installed; run tests/setup.sh");
+    None
 }
 
 /// A certificate for 127.0.0.1 that signed itself, and its key, in one PEM file.
@@ -125,7 +140,7 @@ pub fn certificate(python: &Path, folder: &Path) -> PathBuf {
 
 /// OpenSSH's server. Logs in the user of the test, by the key `id` among its files; `ssh_config` there is for clients.
 pub fn sshd() -> Option<Daemon> {
-    let (program, keygen) = (program("sshd")?, program("ssh-keygen")?);
+    let (_client, program, keygen) = (program("ssh")?, program("sshd")?, program("ssh-keygen")?);
     // Its own, for a process without privileges.
     let _ = std::fs::create_dir_all("/run/sshd");
     Some(Daemon::start(|port, folder| {
@@ -172,7 +187,7 @@ pub fn rclone(kind: &str, folder: &Path, arguments: &[String]) -> Option<Daemon>
 
 /// pyftpdlib with a folder and more arguments for `ftp_server.py`.
 pub fn ftp(folder: &Path, arguments: &[String]) -> Option<Daemon> {
-    let python = program("python")?;
+    let python = python("pyftpdlib")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/ftp_server.py");
     Some(Daemon::start(|port, _| {
         let mut command = Command::new(&python);

@@ -136,7 +136,7 @@ impl Opener {
         let blocks = BufReader::with_capacity(BLOCK, file);
         let (content, integrity): (Box<dyn Read + Send>, _) = match kind(wanted.encoding, blocks)? {
             Decoder::Plain(reader) => (Box::new(reader), None),
-            Decoder::Gzip(reader) => (Box::new(reader), None),
+            Decoder::Gzip(reader) => (reader, None),
             Decoder::OpenPgp(reader) => {
                 let plain = self.keyring.decrypt(reader, &wanted.name)?;
                 let integrity = plain.integrity();
@@ -196,7 +196,7 @@ impl Opener {
 
 enum Decoder<R> {
     Plain(R),
-    Gzip(MultiGzDecoder<R>),
+    Gzip(Box<MultiGzDecoder<R>>),
     OpenPgp(R),
 }
 
@@ -204,8 +204,10 @@ enum Decoder<R> {
 fn kind<R: io::BufRead>(encoding: Encoding, mut reader: R) -> Result<Decoder<R>, Unusable> {
     Ok(match encoding {
         Encoding::OpenPgp => Decoder::OpenPgp(reader),
-        Encoding::Gzip => Decoder::Gzip(MultiGzDecoder::new(reader)),
-        Encoding::Plain if reader.fill_buf()?.starts_with(&[0x1f, 0x8b, 8]) => Decoder::Gzip(MultiGzDecoder::new(reader)),
+        Encoding::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(reader))),
+        Encoding::Plain if reader.fill_buf()?.starts_with(&[0x1f, 0x8b, 8]) => {
+            Decoder::Gzip(Box::new(MultiGzDecoder::new(reader)))
+        }
         Encoding::Plain => Decoder::Plain(reader),
         Encoding::Smime => return Err(Unusable::Smime),
     })

@@ -2,8 +2,8 @@
 //!
 //! A thread reads the volumes of a set in order and merges their members with the snapshot before it ([`merge`]); the engine's
 //! backup takes the entries from there as from any source. Volumes are fetched, checked and decoded ahead ([`ahead`]).
-//! Memory: 16 MiB of files that wait, 1 MiB of decoded data for each of three volumes, 16 MiB of stored data that deltas refer
-//! to, and the engine's own.
+//! Memory: 8 MiB of files that wait, 1 MiB of decoded data for each of six volumes (three of the next set), 8 MiB of stored data
+//! that deltas refer to, and the engine's own.
 
 mod ahead;
 mod budget;
@@ -15,6 +15,7 @@ mod merge;
 mod output;
 mod pipe;
 mod plan;
+mod planner;
 mod set;
 mod source;
 #[cfg(test)]
@@ -39,13 +40,15 @@ use engine::monitor::{Monitor, Problem};
 use engine::repo::{Reader, Repository};
 use engine::snapshot::{self, SnapshotRecord};
 
+use self::ahead::Ahead;
 use self::budget::Budget;
 use self::expected::Expected;
 use self::fetch::{Opener, Wanted, ends_import};
 use self::jobs::JobBase;
 use self::merge::{Before, Merge};
 use self::output::{Output, Stop};
-use self::plan::{Base, SetPlan};
+use self::plan::SetPlan;
+use self::planner::Planned;
 use self::source::{ImportSource, Item};
 use crate::collection::{Collection, IgnoredReason, SetFile};
 use crate::name::{NameError, Prefixes};
@@ -57,7 +60,7 @@ use crate::time::Time;
 pub const PARTIAL: &str = "partial";
 
 /// Bytes of small files that wait to be read.
-const WAITING_BYTES: usize = 16 << 20;
+const WAITING_BYTES: usize = 8 << 20;
 /// Entries on their way.
 const WAITING_ENTRIES: usize = 256;
 
@@ -154,20 +157,15 @@ pub fn run(
     let opener = Arc::new(Opener::new(archive));
     let import = Import { repo, opener, options, monitor };
     import.notes(&collection);
-    let mut present = import.present()?;
+    let present = import.present()?;
     let jobs = jobs::select(&collection, options.selection, &archive.store.location())?;
-    let mut bases: Vec<Base> = Vec::with_capacity(jobs.len());
-    for job in &jobs {
-        let base = match job.base {
-            JobBase::None => Base::default(),
-            JobBase::Job(number) => bases.get(number).cloned().unwrap_or_default(),
-            JobBase::Missing(time) => {
-                Base { missing: Some(format!("the backup of {time}, which it builds on, is missing")), ..Base::default() }
-            }
-        };
-        let plan = plan::plan(&job.set, &base, &import.opener)?;
-        let (outcome, next) = import.one(&plan, &base, &mut present)?;
-        bases.push(next);
+    let count = jobs.len();
+    let planned = planner::start(jobs, &import.opener, present.keys().cloned().collect(), options.dry_run);
+    let mut snapshots: Vec<Option<SnapshotRecord>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let gone = |_| Error::Invalid("the thread that plans the import is gone".into());
+        let (outcome, snapshot) = import.one(planned.recv().map_err(gone)??, &snapshots, &present)?;
+        snapshots.push(snapshot);
         done(&outcome)?;
     }
     Ok(())
@@ -207,35 +205,43 @@ impl Import<'_> {
         }
     }
 
-    /// Imports a set, unless that was done before. Returns what a set on it builds on, too.
-    fn one(&self, plan: &SetPlan, base: &Base, present: &mut Present) -> Result<(SetOutcome, Base)> {
+    /// Imports a set, unless that was done before. Returns its snapshot, too.
+    fn one(
+        &self,
+        planned: Planned,
+        snapshots: &[Option<SnapshotRecord>],
+        present: &Present,
+    ) -> Result<(SetOutcome, Option<SnapshotRecord>)> {
+        let plan = planned.plan.clone();
         let outcome = |result, verified| SetOutcome { time: plan.time, full: plan.full, result, verified };
         if let Some(why) = &plan.refused {
             self.monitor.problem(Problem { subject: plan.name.clone(), message: format!("not imported: {why}") });
-            let missing = Some(format!("the backup that it builds on ({}) could not be imported", plan.name));
-            return Ok((outcome(SetResult::Refused(why.clone()), None), Base { missing, ..Base::default() }));
+            return Ok((outcome(SetResult::Refused(why.clone()), None), None));
         }
-        let origin = plan.origin(base);
-        let next = |snapshot| Base { snapshot, origin: origin.clone(), missing: None };
-        if let Some(record) = present.get(&origin) {
-            return Ok((outcome(SetResult::Present(Box::new(record.clone())), None), next(Some(record.clone()))));
+        if let Some(record) = present.get(&planned.origin) {
+            return Ok((outcome(SetResult::Present(Box::new(record.clone())), None), Some(record.clone())));
         }
         if self.options.dry_run {
-            return Ok((outcome(SetResult::Planned, None), next(None)));
+            return Ok((outcome(SetResult::Planned, None), None));
         }
         plan.notes.iter().for_each(|note| self.monitor.note(note.clone()));
         for problem in &plan.problems {
             self.monitor.problem(Problem { subject: plan.name.clone(), message: problem.clone() });
         }
         self.monitor.stage("importing");
-        let imported = self.import(plan, base, &origin)?;
-        let verified = if self.options.verify { self.verify(plan, &imported)? } else { None };
+        let before = match planned.base {
+            JobBase::Job(number) => snapshots.get(number).and_then(Option::as_ref),
+            JobBase::None | JobBase::Missing(_) => None,
+        };
+        let imported = self.import(planned, before.map(|record| record.snapshot.root))?;
+        let verified = if self.options.verify { self.verify(&plan, &imported)? } else { None };
         let record = self.record(&imported)?;
-        present.insert(origin.clone(), record.clone());
-        Ok((outcome(SetResult::Imported(Box::new(imported)), verified), next(Some(record))))
+        Ok((outcome(SetResult::Imported(Box::new(imported)), verified), Some(record)))
     }
 
-    fn import(&self, plan: &SetPlan, base: &Base, origin: &str) -> Result<BackupOutcome> {
+    /// `root` is that of the snapshot before, if there is one.
+    fn import(&self, planned: Planned, root: Option<Option<BlobId>>) -> Result<BackupOutcome> {
+        let Planned { plan, origin, mut volumes, .. } = planned;
         let options = BackupOptions {
             time: Timestamp { seconds: plan.time, nanos: 0 },
             host: self.options.host.clone().or_else(|| plan.host.clone()).unwrap_or_default(),
@@ -243,27 +249,29 @@ impl Import<'_> {
             paths: vec![b".".to_vec()],
             tags: self.options.tags.clone(),
             incomplete_tag: Some(PARTIAL.to_owned()),
-            origin: Some(origin.to_owned()),
+            origin: Some(origin),
             program: self.options.program.clone(),
             level: self.options.level,
             parent: None,
             dry_run: false,
             cache_dir: self.options.cache_dir.clone(),
         };
-        let root = base.snapshot.as_ref().map(|record| record.snapshot.root);
-        let mut source = |reader: &Arc<Reader>| Ok(self.source(plan, root, reader));
+        let mut source = |reader: &Arc<Reader>| {
+            let volumes = volumes.take().unwrap_or_else(|| Ahead::new(&self.opener, plan.files()));
+            Ok(self.source(&plan, volumes, root, reader))
+        };
         backup::run(self.repo, &mut source, &options, self.monitor)
     }
 
     /// Starts the thread that reads the set.
-    fn source(&self, plan: &SetPlan, root: Option<Option<BlobId>>, reader: &Arc<Reader>) -> Box<dyn EntrySource> {
+    fn source(&self, plan: &SetPlan, volumes: Ahead, root: Option<Option<BlobId>>, reader: &Arc<Reader>) -> Box<dyn EntrySource> {
         let (items, entries) = bounded(WAITING_ENTRIES);
         let (budget, lost) = (Budget::new(WAITING_BYTES), Arc::new(AtomicU64::new(plan.problems.len() as u64)));
         let source = ImportSource::new(entries, Arc::clone(&lost), Arc::clone(&budget));
         let output = Output { items: items.clone(), budget, lost, monitor: Arc::clone(self.monitor) };
         let (plan, opener, reader) = (plan.clone(), Arc::clone(&self.opener), Arc::clone(reader));
         let work = move || {
-            let end = match read_set(&plan, root, &opener, &reader, output) {
+            let end = match read_set(&plan, volumes, root, &opener, &reader, output) {
                 Ok(()) => Item::End,
                 Err(Stop::Failed(error)) => Item::Failed(error),
                 Err(Stop::Gone) => return,
@@ -284,6 +292,7 @@ impl Import<'_> {
 
 fn read_set(
     plan: &SetPlan,
+    volumes: Ahead,
     root: Option<Option<BlobId>>,
     opener: &Arc<Opener>,
     reader: &Arc<Reader>,
@@ -295,5 +304,5 @@ fn read_set(
     };
     let expected = Expected::new(opener, plan.signature.clone());
     let merge = Merge::new(output, before, StoredFiles::new(Arc::clone(reader)), expected, plan.unlisted.clone());
-    set::read(&plan.name, &plan.parts, plan.unlisted.is_none(), opener, merge).map(drop)
+    set::read(&plan.name, &plan.parts, plan.unlisted.is_none(), volumes, merge).map(drop)
 }

@@ -4,7 +4,6 @@ use std::io::BufReader;
 
 use engine::error::Result;
 use engine::path::EntryPath;
-use engine::snapshot::SnapshotRecord;
 
 use super::fetch::{Opener, Unusable, Wanted, ends_import};
 use super::set::Part;
@@ -37,14 +36,18 @@ pub(super) struct SetPlan {
 /// What a set builds on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Base {
-    /// The snapshot of the set before; none for full sets, and where that is missing.
-    pub snapshot: Option<SnapshotRecord>,
+    /// Origin of the set before; empty for full sets, and where that is missing.
     pub origin: String,
     /// The set before is not there; why.
     pub missing: Option<String>,
 }
 
 impl SetPlan {
+    /// The volumes that are there.
+    pub fn files(&self) -> Vec<Wanted> {
+        self.parts.iter().filter_map(|part| part.file.clone()).collect()
+    }
+
     /// The same whenever the same set is imported on the same base.
     pub fn origin(&self, base: &Base) -> String {
         let mut hasher = blake3::Hasher::new();

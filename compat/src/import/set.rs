@@ -1,12 +1,10 @@
 //! One backup set, read from its first volume to its last.
 
-use std::sync::Arc;
-
 use engine::path::EntryPath;
 
 use super::ahead::{Ahead, Volume};
 use super::expected::{End, Range};
-use super::fetch::{Opener, Wanted, ends_import};
+use super::fetch::{Wanted, ends_import};
 use super::merge::{Broken, Merge};
 use super::output::{Output, Stop};
 use crate::member::Member;
@@ -32,8 +30,7 @@ impl Part {
 }
 
 /// Reads all volumes of a set into the merge.
-pub(super) fn read(set: &str, parts: &[Part], listed: bool, opener: &Arc<Opener>, mut merge: Merge<'_>) -> Result<Output, Stop> {
-    let mut ahead = Ahead::new(opener, parts.iter().filter_map(|part| part.file.clone()).collect());
+pub(super) fn read(set: &str, parts: &[Part], listed: bool, mut ahead: Ahead, mut merge: Merge<'_>) -> Result<Output, Stop> {
     for part in parts {
         let why = match &part.file {
             None => format!("volume {} is missing", part.number),

@@ -56,7 +56,7 @@ impl Protocol for S3 {
         };
         self.backend.list_raw(&mut collect).map_err(|error| {
             let mut failure = of(error, StoreErrorKind::NoStore);
-            if failure.kind == StoreErrorKind::NoStore && self.host_like {
+            if matches!(failure.kind, StoreErrorKind::NoStore | StoreErrorKind::Denied) && self.host_like {
                 failure.message.push_str("; if this is the name of a server, write s3:https://HOST/BUCKET/PREFIX");
             }
             failure

@@ -15,7 +15,7 @@ use crate::monitor::lock;
 use crate::repo::Reader;
 
 /// Decoded frames that are kept, in bytes.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 
 type FrameKey = (u32, u32);
 
@@ -46,7 +46,7 @@ impl Frames {
     }
 }
 
-/// The stored files of a repository, for reading at random from many threads. Memory: 16 MiB of frames, and what each
+/// The stored files of a repository, for reading at random from many threads. Memory: 8 MiB of frames, and what each
 /// open file needs.
 pub struct StoredFiles {
     reader: Arc<Reader>,

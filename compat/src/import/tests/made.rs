@@ -1,5 +1,7 @@
 //! Archives made here, to be wrong in one way at a time. The numbers are those of the project's list of bad inputs.
 
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use std::io::{Cursor, Write};
 use std::sync::Mutex;
 

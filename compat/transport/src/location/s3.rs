@@ -61,15 +61,33 @@ fn bucket_and_prefix(path: &str) -> Result<(String, String)> {
     Ok((bucket.to_owned(), parts.collect::<Vec<_>>().join("/")))
 }
 
+/// Ends of the names of well-known servers; what old versions of duplicity want before the bucket.
+const PROVIDERS: [&str; 14] = [
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".backblazeb2.com",
+    ".cloudflarestorage.com",
+    ".digitaloceanspaces.com",
+    ".dream.io",
+    ".idrivee2.com",
+    ".linodeobjects.com",
+    ".ovh.net",
+    ".scw.cloud",
+    ".vultrobjects.com",
+    ".wasabisys.com",
+    ".yandexcloud.net",
+    ".your-objectstorage.com",
+];
+
 /// Whether this can only be, or by its name is, a server and not a bucket.
 fn is_host(authority: &str) -> bool {
     if authority.contains([':', '[']) {
         return true;
     }
     let name = authority.to_ascii_lowercase();
-    let of_aws = name.ends_with(".amazonaws.com") || name.ends_with(".amazonaws.com.cn");
+    let known = PROVIDERS.iter().any(|end| name.ends_with(end)) || name == "storage.googleapis.com";
     let s3_like = name.contains('.') && (name.starts_with("s3.") || name.starts_with("s3-"));
-    of_aws || s3_like || name == "localhost" || name.parse::<IpAddr>().is_ok()
+    known || s3_like || name == "localhost" || name.parse::<IpAddr>().is_ok()
 }
 
 /// `eu-west-1` of `s3-eu-west-1.amazonaws.com` or `s3.eu-west-1.amazonaws.com`.

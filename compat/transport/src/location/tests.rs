@@ -24,6 +24,10 @@ fn paths_and_files() {
         ("c:d", "c:d"),
         ("file:///a/b%20c", "/a/b c"),
         ("file://rel/x", "rel/x"),
+        ("file://./rel/../x", "./rel/../x"),
+        ("file:////a", "//a"),
+        ("rel/x", "rel/x"),
+        ("../x", "../x"),
         ("FILE:///a", "/a"),
     ] {
         assert_eq!(parse(url), Ok(Location::File(path.into())), "{url}");
@@ -46,6 +50,12 @@ fn buckets() {
         ("s3://s3.amazonaws.com/bucket/p", s3(None, None, "bucket", "p")),
         ("s3://s3-eu-west-1.amazonaws.com/bucket", s3(None, Some("eu-west-1"), "bucket", "")),
         ("s3://s3.eu-central-1.amazonaws.com/b/p", s3(None, Some("eu-central-1"), "b", "p")),
+        ("s3://nyc3.digitaloceanspaces.com/b/p/q", s3(Some("nyc3.digitaloceanspaces.com"), None, "b", "p/q")),
+        ("s3://storage.googleapis.com/b", s3(Some("storage.googleapis.com"), None, "b", "")),
+        ("s3://digitaloceanspaces.com/b", s3(None, None, "digitaloceanspaces.com", "b")),
+        ("s3:///s3.example.org/p", s3(None, None, "s3.example.org", "p")),
+        ("boto3+s3://s3.example.org/p", s3(None, None, "s3.example.org", "p")),
+        ("s3://bucket/a?b#c", s3(None, None, "bucket", "a")),
         ("s3:http://h:1/b/p", s3(Some("http://h:1"), None, "b", "p")),
     ] {
         assert_eq!(parse(url).as_ref(), Ok(&expected), "{url}");
@@ -60,6 +70,9 @@ fn remote(name: &str, path: &str) -> Location {
 fn servers() {
     for (url, expected) in [
         ("sftp://h//abs/p", Location::Sftp(at(None, None, "h", None, "/abs/p"))),
+        ("sftp://u@h:2222//abs/p/", Location::Sftp(at(Some("u"), None, "h", Some(2222), "/abs/p/"))),
+        ("sftp://u@h:2222/rel/p", Location::Sftp(at(Some("u"), None, "h", Some(2222), "rel/p"))),
+        ("paramiko+sftp://h/", Location::Sftp(at(None, None, "h", None, ""))),
         ("scp://u@h:22/rel/p", Location::Sftp(at(Some("u"), None, "h", Some(22), "rel/p"))),
         ("sftp://u:p%40ss@[::1]:2/x", Location::Sftp(at(Some("u"), Some("p@ss"), "::1", Some(2), "x"))),
         ("ftp://u@x:pw@h/d", Location::Ftp(at(Some("u@x"), Some("pw"), "h", None, "d"), FtpTls::Off)),
