@@ -7,6 +7,7 @@
 //! A file appears at its [`Target`] when it is complete, the manifest after everything else; what was written of a set that
 //! fails is taken back.
 
+mod base;
 mod delta;
 mod file;
 mod header;
@@ -36,6 +37,7 @@ use self::set::SetWriter;
 pub use self::target::{Folder, Target, Upload};
 use self::tree::Tree;
 use crate::collection::{BackupSet, Collection};
+use crate::import::Archive;
 use crate::name::{Prefixes, SetTimes};
 use crate::pgp::Encryption;
 use crate::store::StoreError;
@@ -133,7 +135,8 @@ pub struct SetOutcome {
 }
 
 /// Exports snapshots, oldest first. Those that the archive's last chain has already, by their time, are passed over; the others
-/// have to be newer than all that the archive has. `done` is called after each.
+/// have to be newer than all that the archive has. `done` is called after each. `archive` reads what is at the target: what
+/// increments are to build on is compared with its signatures first.
 ///
 /// # Errors
 ///
@@ -142,6 +145,7 @@ pub struct SetOutcome {
 pub fn run(
     reader: &Arc<Reader>,
     target: &dyn Target,
+    archive: &Archive,
     choices: &[Choice],
     options: &ExportOptions,
     monitor: &dyn Monitor,
@@ -151,6 +155,7 @@ pub fn run(
     let all = snapshot::list(reader.repo(), reader.view(), monitor)?;
     let steps = plan::plan(choices, options.mode, &collection, &all)?;
     clear(target, &collection, &steps, options)?;
+    check_base(reader, archive, &collection, &steps)?;
     let files = StoredFiles::new(Arc::clone(reader));
     monitor.stage("exporting");
     for step in steps {
@@ -174,6 +179,18 @@ pub fn run(
         done(&SetOutcome { record: part.record, times, result })?;
     }
     Ok(())
+}
+
+/// Compares what the first set builds on with the archive.
+fn check_base(reader: &Arc<Reader>, archive: &Archive, collection: &Collection, steps: &[Step]) -> Result<()> {
+    let base = steps.iter().find_map(|step| match step {
+        Step::Write { base, .. } => Some(base.as_ref()),
+        Step::Present(..) => None,
+    });
+    let Some(base) = base.flatten() else { return Ok(()) };
+    let chain = collection.chains().iter().max_by_key(|chain| chain.end_time());
+    let sets = chain.map(|chain| chain.sets_at(base.time)).unwrap_or_default();
+    base::check(archive, sets, tree(reader, base)?)
 }
 
 fn tree<'r>(reader: &'r Arc<Reader>, part: &Part) -> Result<Tree<'r>> {

@@ -60,7 +60,7 @@ pub(super) fn plan(choices: &[Choice], mode: Mode, collection: &Collection, all:
     }
     let newest = collection.sets().iter().filter(|set| is_complete(set)).map(|set| set.end_time()).max();
     let chain = collection.chains().iter().max_by_key(|chain| chain.end_time()).filter(|_| mode != Mode::Full);
-    let (mut steps, mut base) = (Vec::new(), None);
+    let (mut steps, mut base) = (Vec::new(), None::<Box<Part>>);
     if let Some(chain) = chain {
         let last = last_complete(chain)?;
         let times: BTreeSet<Time> = chain.sets().iter().filter(|set| is_complete(set)).map(|set| set.end_time()).collect();
@@ -82,7 +82,7 @@ pub(super) fn plan(choices: &[Choice], mode: Mode, collection: &Collection, all:
     }
     for part in parts {
         let times =
-            base.as_ref().map_or(SetTimes::Full(part.time), |b: &Box<Part>| SetTimes::Inc { start: b.time, end: part.time });
+            base.as_ref().map_or(SetTimes::Full(part.time), |b| SetTimes::Inc { start: b.time, end: part.time });
         steps.push(Step::Write { part: part.clone(), times, base: base.replace(Box::new(part)) });
     }
     Ok(steps)

@@ -217,6 +217,13 @@ pub fn gnupg_public_keys(home: Option<&Path>, key: &str) -> Vec<u8> {
     Gnupg::new(home).export_any(key)
 }
 
+/// The exported secret keys, still locked, of a key that gpg knows; as [`gnupg_public_keys`]. gpg wants the pass phrase of the
+/// key for this.
+#[must_use]
+pub fn gnupg_secret_keys(home: Option<&Path>, key: &str, passphrase: &[u8]) -> Vec<u8> {
+    Gnupg::new(home).export_secret(key, passphrase)
+}
+
 fn unusable(wanted: &str, why: &str) -> PgpError {
     PgpErrorKind::NoUsableKey(why.to_owned()).of(wanted)
 }

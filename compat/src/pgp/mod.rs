@@ -38,7 +38,7 @@ mod s2k;
 mod tests;
 
 pub use container::Integrity;
-pub use encrypt::{Compression, Encryption, Encryptor, Recipiency, gnupg_public_keys};
+pub use encrypt::{Compression, Encryption, Encryptor, Recipiency, gnupg_public_keys, gnupg_secret_keys};
 pub use error::{PgpError, PgpErrorKind};
 pub use keyring::Keyring;
 pub use message::{Decrypted, Report, Signature, SignatureStatus};

@@ -1,6 +1,7 @@
 //! Archives written here, read again by the import, and by stock duplicity where that is installed.
 
 mod deltas;
+mod stock;
 
 use std::fs::File;
 use std::io::Read;
@@ -18,7 +19,7 @@ use engine::monitor::{Collector, Monitor};
 use engine::repo::{InitOptions, Repository};
 
 use super::*;
-use crate::import::{self, Archive, ImportOptions, Selection};
+use crate::import::{self, ImportOptions, Selection};
 use crate::pgp::Keyring;
 use crate::store::{Store, StoreErrorKind, StoredFile};
 use crate::test_support::fixtures;
@@ -68,10 +69,7 @@ impl World {
 
     /// Without problems.
     fn import(&self, dir: &Path, passphrase: Option<&str>) {
-        let mut keyring = Keyring::new();
-        passphrase.into_iter().for_each(|phrase| keyring.add_passphrase(phrase.as_bytes()));
-        let (store, keyring) = (Arc::new(OnDisk(dir.to_owned())), Arc::new(keyring));
-        let archive = Archive { store, prefixes: Prefixes::default(), keyring, required_signer: None };
+        let archive = archive(dir, passphrase);
         let options = ImportOptions {
             selection: Selection::All,
             host: Some("host".into()),
@@ -119,7 +117,8 @@ impl World {
 
     fn export(&self, dir: &Path, choices: &[Choice], options: &ExportOptions) -> Result<Vec<SetOutcome>> {
         let mut outcomes = Vec::new();
-        run(&self.reader(), &Folder::new(dir), choices, options, &*self.monitor, &mut |outcome| {
+        let archive = archive(dir, Some("p"));
+        run(&self.reader(), &Folder::new(dir), &archive, choices, options, &*self.monitor, &mut |outcome| {
             outcomes.push(outcome.clone());
             Ok(())
         })?;
@@ -142,6 +141,13 @@ impl World {
         }
         tree
     }
+}
+
+fn archive(dir: &Path, passphrase: Option<&str>) -> Archive {
+    let mut keyring = Keyring::new();
+    passphrase.into_iter().for_each(|phrase| keyring.add_passphrase(phrase.as_bytes()));
+    let (store, keyring) = (Arc::new(OnDisk(dir.to_owned())), Arc::new(keyring));
+    Archive { store, prefixes: Prefixes::default(), keyring, required_signer: None }
 }
 
 fn options(sealing: Sealing) -> ExportOptions {
@@ -236,5 +242,17 @@ fn what_a_killed_export_left_is_replaced() {
     let other = world.export(dir.path(), &all[1..2], &ExportOptions { mode: Mode::Full, ..options.clone() });
     assert!(other.expect_err("in the way").to_string().contains("incomplete backup"));
     world.export(dir.path(), &all[..1], &ExportOptions { mode: Mode::Full, ..options }).expect("exports");
+    assert_eq!(Folder::new(dir.path()).list().expect("lists").len(), 3);
+}
+
+#[test]
+fn increments_build_on_nothing_else() {
+    let Some(world) = imported("v321-gz", None) else { return };
+    let (dir, options, all) = (tempfile::tempdir().expect("dir"), options(Sealing::Gzip), world.choices());
+    world.export(dir.path(), &all[..1], &options).expect("exports");
+    let part = |choice: &Choice| Choice { path: Some(EntryPath::new("ord").expect("valid")), ..choice.clone() };
+    let parts: Vec<Choice> = all.iter().map(part).collect();
+    let error = world.export(dir.path(), &parts[1..2], &options).expect_err("of another tree").to_string();
+    assert!(error.contains("was not made of"), "{error}");
     assert_eq!(Folder::new(dir.path()).list().expect("lists").len(), 3);
 }
