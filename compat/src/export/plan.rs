@@ -81,8 +81,7 @@ pub(super) fn plan(choices: &[Choice], mode: Mode, collection: &Collection, all:
         )));
     }
     for part in parts {
-        let times =
-            base.as_ref().map_or(SetTimes::Full(part.time), |b| SetTimes::Inc { start: b.time, end: part.time });
+        let times = base.as_ref().map_or(SetTimes::Full(part.time), |b| SetTimes::Inc { start: b.time, end: part.time });
         steps.push(Step::Write { part: part.clone(), times, base: base.replace(Box::new(part)) });
     }
     Ok(steps)
