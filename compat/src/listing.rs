@@ -46,9 +46,10 @@ pub fn current_files(archive: &Archive, time: Time, zone: &TimeZone, line: &mut 
     }
 }
 
-type Content = BufReader<Box<dyn Read + Send>>;
+pub(crate) type Content = BufReader<Box<dyn Read + Send>>;
 
-fn signatures(archive: &Archive, set: &BackupSet) -> Result<SigtarReader<Content>> {
+/// Opens the signature file of a set.
+pub(crate) fn signatures(archive: &Archive, set: &BackupSet) -> Result<SigtarReader<Content>> {
     let missing =
         || Error::Invalid(format!("{}: the signature file of the {} is missing", archive.store.location(), set.times()));
     let file = set.signature().ok_or_else(missing)?;

@@ -64,6 +64,9 @@ pub enum PgpErrorKind {
         /// What there is instead, as a clause.
         found: String,
     },
+    /// A key that is to encrypt or sign cannot; the name is what it was called by.
+    #[error("this key cannot be used: {0}")]
+    NoUsableKey(String),
     /// Reading the file failed.
     #[error("cannot read: {0}")]
     Io(#[source] io::Error),

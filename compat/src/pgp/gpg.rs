@@ -87,6 +87,25 @@ impl Gnupg {
     }
 }
 
+impl Gnupg {
+    /// The public certificates of whatever gpg takes for the name of a key; empty if there are none.
+    pub(super) fn export_any(&self, key: &str) -> Vec<u8> {
+        let mut gpg = self.command();
+        gpg.args(["--export", "--", key]);
+        run(gpg, &[]).map(|output| output.stdout).unwrap_or_default()
+    }
+
+    /// The secret keys, still locked, of whatever gpg takes for the name of a key; empty if there are none.
+    pub(super) fn export_secret(&self, key: &str, passphrase: &[u8]) -> Vec<u8> {
+        let mut gpg = self.command();
+        gpg.args(["--pinentry-mode", "loopback", "--passphrase-fd", "0", "--export-secret-keys", "--", key]);
+        let mut input = [passphrase, b"\n"].concat();
+        let exported = run(gpg, &input).map(|output| output.stdout).unwrap_or_default();
+        input.zeroize();
+        exported
+    }
+}
+
 fn run(mut gpg: Command, input: &[u8]) -> Result<Output, String> {
     gpg.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child: Child = gpg.spawn().map_err(|e| match e.kind() {

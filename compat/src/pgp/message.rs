@@ -178,7 +178,7 @@ fn what_failed(e: &io::Error, failure: &Failure, integrity: Integrity) -> PgpErr
 }
 
 /// As GnuPG, and other than today's recommendations: archives live long, and were signed with what was usual in their time.
-static POLICY: LazyLock<StandardPolicy<'static>> = LazyLock::new(|| {
+pub(super) static POLICY: LazyLock<StandardPolicy<'static>> = LazyLock::new(|| {
     let mut policy = StandardPolicy::new();
     policy.accept_hash(HashAlgorithm::SHA1);
     policy.accept_hash(HashAlgorithm::RipeMD);

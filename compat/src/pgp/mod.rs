@@ -1,8 +1,10 @@
-//! Decryption of duplicity's OpenPGP files, without gpg.
+//! Decryption and encryption of duplicity's OpenPGP files, without gpg.
 //!
 //! A [`Keyring`] holds what may open files; [`Keyring::decrypt`] gives the content as a stream. Packet framing, the containers and
 //! the choice of the key are here, because old archives need what libraries have given up: data without integrity protection, and
 //! the AEAD packets of GnuPG. Ciphers, public keys, compression and signatures are sequoia's.
+//!
+//! An [`Encryption`] says to whom and by whom; [`Encryption::encrypt`] writes files that any gpg since 1.4 reads.
 //!
 //! # What is guaranteed when
 //!
@@ -23,17 +25,20 @@ mod aead;
 mod armour;
 mod certs;
 mod container;
+mod encrypt;
 mod error;
 mod esk;
 mod frame;
 mod gpg;
 mod keyring;
+mod layers;
 mod message;
 mod s2k;
 #[cfg(test)]
 mod tests;
 
 pub use container::Integrity;
+pub use encrypt::{Compression, Encryption, Encryptor, Recipiency, gnupg_public_keys, gnupg_secret_keys};
 pub use error::{PgpError, PgpErrorKind};
 pub use keyring::Keyring;
 pub use message::{Decrypted, Report, Signature, SignatureStatus};

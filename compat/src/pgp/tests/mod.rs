@@ -1,5 +1,6 @@
 //! Tests of whole files: made by stock duplicity, made by the gpg at hand, and hostile ones.
 
+mod encrypting;
 mod fixtures;
 mod framing;
 mod hostile;

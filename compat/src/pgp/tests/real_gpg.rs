@@ -58,7 +58,7 @@ impl Home {
         Some(home)
     }
 
-    fn with_keys() -> Option<Self> {
+    pub(super) fn with_keys() -> Option<Self> {
         let home = Self::new()?;
         home.gpg(&["--generate-key"], KEYS.as_bytes());
         home.gpg(&["--generate-key"], LOCKED.as_bytes());

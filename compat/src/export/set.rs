@@ -1,0 +1,193 @@
+//! Writing one backup set: its volumes, its signatures, and when all is there its manifest.
+
+use engine::error::{Error, Result};
+use engine::path::EntryPath;
+
+use super::file::ArchiveFile;
+use super::target::Target;
+use super::{ExportOptions, Sealing, SetTotals};
+use crate::manifest::{ChangedFile, FileAction, Manifest, Position, VolumeHash, VolumeRecord};
+use crate::name::{Encoding, FileKind, FileName, SetTimes};
+use crate::tar::{Header, padding, write_header};
+
+/// Bytes of a piece of content; duplicity's own, and the most that a volume exceeds what is asked for.
+pub(super) const PIECE: usize = 64 << 10;
+/// Bytes of paths up to which a manifest lists the changed files. Beyond, it has no list; nothing but an option of
+/// `collection-status` reads that.
+const MAX_LISTED: usize = 32 << 20;
+
+/// A set being written.
+pub(super) struct SetWriter<'a> {
+    target: &'a dyn Target,
+    options: &'a ExportOptions,
+    times: SetTimes,
+    volume: Option<Volume>,
+    records: Vec<VolumeRecord>,
+    files: Option<Vec<ChangedFile>>,
+    listed: usize,
+    /// `None` once it is complete.
+    signatures: Option<ArchiveFile>,
+    /// Files that are complete.
+    done: Vec<String>,
+    /// What was written.
+    pub totals: SetTotals,
+    scratch: Vec<u8>,
+}
+
+struct Volume {
+    file: ArchiveFile,
+    start: Position,
+    end: Position,
+}
+
+impl<'a> SetWriter<'a> {
+    /// Starts the set. To be seen at the target is only what is complete.
+    pub fn new(target: &'a dyn Target, options: &'a ExportOptions, times: SetTimes) -> Result<Self> {
+        let signatures = file(target, options, times, FileKind::Signature)?;
+        Ok(Self {
+            target,
+            options,
+            times,
+            volume: None,
+            records: Vec::new(),
+            files: Some(Vec::new()),
+            listed: 0,
+            signatures: Some(signatures),
+            done: Vec::new(),
+            totals: SetTotals::default(),
+            scratch: Vec::new(),
+        })
+    }
+
+    /// Writes a member of a volume. A member lies in one volume; a volume that is full by now is ended before.
+    /// `block` is the number of a piece that is not its path's last one.
+    pub fn member(&mut self, header: &Header, data: &[u8], path: &EntryPath, block: Option<u64>) -> Result<()> {
+        let is_full = |v: &Volume| v.file.written().saturating_add(PIECE as u64) > self.options.volume_size;
+        if self.volume.as_ref().is_some_and(is_full) {
+            self.end_volume()?;
+        }
+        let position = Position { path: path.as_bytes().to_vec(), block };
+        let mut volume = match self.volume.take() {
+            Some(volume) => volume,
+            None => self.start_volume(position.clone())?,
+        };
+        volume.end = position;
+        put(&mut volume.file, header, data, &mut self.scratch)?;
+        self.totals.raw_bytes += data.len() as u64;
+        self.volume = Some(volume);
+        Ok(())
+    }
+
+    /// Writes a member of the signature file.
+    pub fn signature(&mut self, header: &Header, data: &[u8]) -> Result<()> {
+        match &mut self.signatures {
+            Some(file) => put(file, header, data, &mut self.scratch),
+            None => Err(Error::Invalid("the signatures are complete already".into())),
+        }
+    }
+
+    /// Notes a regular file for the manifest's list.
+    pub fn changed(&mut self, action: FileAction, path: &EntryPath) {
+        self.listed = self.listed.saturating_add(path.as_bytes().len() + size_of::<ChangedFile>());
+        if self.listed > MAX_LISTED {
+            self.files = None;
+        }
+        if let Some(files) = &mut self.files {
+            files.push(ChangedFile { action, path: path.as_bytes().to_vec() });
+        }
+    }
+
+    fn start_volume(&mut self, start: Position) -> Result<Volume> {
+        let number = u32::try_from(self.records.len() + 1).map_err(|_| Error::Invalid("too many volumes".into()))?;
+        let file = file(self.target, self.options, self.times, FileKind::Volume(number))?;
+        Ok(Volume { file, end: start.clone(), start })
+    }
+
+    fn end_volume(&mut self) -> Result<()> {
+        let Some(Volume { mut file, start, end }) = self.volume.take() else { return Ok(()) };
+        file.end_tar()?;
+        let name = file.name().to_owned();
+        let finished = file.finish()?;
+        self.done.push(name);
+        let number = u32::try_from(self.records.len() + 1).unwrap_or(u32::MAX);
+        self.records.push(VolumeRecord { number, start, end, hash: Some(VolumeHash::Sha1(finished.sha1)) });
+        self.totals.volumes += 1;
+        self.totals.stored_bytes += finished.size;
+        Ok(())
+    }
+
+    /// Ends the set: a set without changes gets one volume without members. The manifest comes last, so that it means that all
+    /// is there.
+    pub fn finish(mut self) -> Result<SetTotals> {
+        match self.end() {
+            Ok(()) => Ok(self.totals),
+            Err(e) => Err(self.abort(e)),
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.volume.is_none() && self.records.is_empty() {
+            self.volume = Some(self.start_volume(Position::default())?);
+        }
+        self.end_volume()?;
+        if let Some(mut signatures) = self.signatures.take() {
+            signatures.end_tar()?;
+            let name = signatures.name().to_owned();
+            self.totals.stored_bytes += signatures.finish()?.size;
+            self.done.push(name);
+        }
+        let manifest = Manifest {
+            host: self.options.host.as_ref().map(|host| host.clone().into_bytes()),
+            source: self.options.source.clone(),
+            records: std::mem::take(&mut self.records),
+            files: self.files.take(),
+        };
+        let mut text = Vec::new();
+        manifest.write(&mut text).map_err(|e| Error::Invalid(e.to_string()))?;
+        let mut file = file(self.target, self.options, self.times, FileKind::Manifest)?;
+        file.write(&text)?;
+        self.totals.stored_bytes += file.finish()?.size;
+        Ok(())
+    }
+
+    /// Takes back what is at the target: volumes without a manifest keep newer versions of duplicity from restoring anything.
+    /// Returns the error that led to this.
+    pub fn abort(self, error: Error) -> Error {
+        let left: Vec<String> = self.done.iter().filter(|name| self.target.remove(name).is_err()).cloned().collect();
+        if left.is_empty() {
+            return error;
+        }
+        Error::Invalid(format!("{error}; these files of an incomplete backup could not be removed: {}", left.join(", ")))
+    }
+}
+
+/// The name of a file of a set.
+pub(super) fn file_name(options: &ExportOptions, set: SetTimes, kind: FileKind) -> (String, Encoding) {
+    let suffix = match (&options.sealing, kind) {
+        (Sealing::OpenPgp(_), _) => Encoding::OpenPgp,
+        (Sealing::Gzip, FileKind::Manifest) | (Sealing::Plain, _) => Encoding::Plain,
+        (Sealing::Gzip, _) => Encoding::Gzip,
+    };
+    (FileName { kind, set, suffix, partial: false }.long(&options.prefixes), suffix)
+}
+
+fn file(target: &dyn Target, options: &ExportOptions, set: SetTimes, kind: FileKind) -> Result<ArchiveFile> {
+    let (name, encoding) = file_name(options, set, kind);
+    ArchiveFile::create(target, name, encoding, &options.sealing)
+}
+
+fn put(file: &mut ArchiveFile, header: &Header, data: &[u8], scratch: &mut Vec<u8>) -> Result<()> {
+    scratch.clear();
+    write_header(scratch, header).map_err(|e| Error::Invalid(format!("{}: {e}", EntryName(&header.name))))?;
+    file.write(scratch)?;
+    file.write(data)?;
+    file.write(&[0; 512][..padding(data.len() as u64)])
+}
+
+struct EntryName<'a>(&'a [u8]);
+
+impl std::fmt::Display for EntryName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&engine::path::display_bytes(self.0))
+    }
+}
