@@ -41,7 +41,7 @@ impl Write for Stored {
 
 enum Wrapped {
     Plain(Stored),
-    Gzip(GzEncoder<Stored>),
+    Gzip(Box<GzEncoder<Stored>>),
     OpenPgp(Box<Encryptor<Stored>>),
 }
 
@@ -76,7 +76,7 @@ impl ArchiveFile {
             }
             (Encoding::Gzip, _) => {
                 let gzip = GzBuilder::new().operating_system(UNKNOWN_SYSTEM);
-                Wrapped::Gzip(gzip.write(stored, Compression::new(6)))
+                Wrapped::Gzip(Box::new(gzip.write(stored, Compression::new(6))))
             }
             _ => Wrapped::Plain(stored),
         };
