@@ -3,7 +3,6 @@
 pub mod backup;
 pub mod check;
 pub mod duplicity;
-pub mod export;
 pub mod import;
 pub mod init;
 pub mod key;
