@@ -2,6 +2,7 @@
 //! decided by the commands.
 
 mod duplicity;
+mod export;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
+pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -118,6 +120,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Import archives of other programs
     Import(ImportArgs),
+    /// Export snapshots as archives of other programs
+    Export(ExportArgs),
     /// Look at archives of duplicity as they are
     Duplicity(DuplicityArgs),
     /// Tell how much the repository holds and what deduplication and compression save

@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use args::{Cli, Command, ImportFrom};
+use args::{Cli, Command, ExportTo, ImportFrom};
 use context::Context;
 use exit::Status;
 use ui::Ui;
@@ -76,6 +76,9 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Check(args) => cmd::check::run(&context, &args),
         Command::Import(args) => match &args.from {
             ImportFrom::Duplicity(args) => cmd::import::run(&context, args),
+        },
+        Command::Export(args) => match &args.to {
+            ExportTo::Duplicity(args) => cmd::export::run(&context, args),
         },
         Command::Duplicity(args) => cmd::duplicity::run(&context, &args.command),
         Command::Stats => cmd::stats::run(&context),

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod check;
 pub mod duplicity;
+pub mod export;
 pub mod import;
 pub mod init;
 pub mod key;

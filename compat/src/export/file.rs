@@ -4,18 +4,18 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::write::GzEncoder;
-use flate2::{Compression, GzBuilder};
+use flate2::Crc;
 use sha1::{Digest, Sha1};
 
 use super::target::{Target, Upload};
 use super::{Sealing, failed};
+use crate::deflate::Deflate;
 use crate::name::Encoding;
 use crate::pgp::Encryptor;
 use engine::error::Result;
 
-/// What gzip says of an operating system that it does not know, as Python writes it.
-const UNKNOWN_SYSTEM: u8 = 255;
+/// The header of a gzip file without a name or a time, of an operating system that is not told (RFC 1952).
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const RECORD: u64 = 10_240;
 const BLOCK: u64 = 512;
 
@@ -39,9 +39,34 @@ impl Write for Stored {
     }
 }
 
+/// The content of a gzip file, and its checksum so far.
+struct Gzip {
+    deflate: Deflate<Stored>,
+    crc: Crc,
+}
+
+impl Gzip {
+    fn new(mut stored: Stored) -> io::Result<Self> {
+        stored.write_all(&GZIP_HEADER)?;
+        Ok(Self { deflate: Deflate::new(stored), crc: Crc::new() })
+    }
+
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        self.crc.update(data);
+        self.deflate.write_all(data)
+    }
+
+    fn finish(self) -> io::Result<Stored> {
+        let mut stored = self.deflate.finish()?;
+        stored.write_all(&self.crc.sum().to_le_bytes())?;
+        stored.write_all(&self.crc.amount().to_le_bytes())?;
+        Ok(stored)
+    }
+}
+
 enum Wrapped {
     Plain(Stored),
-    Gzip(Box<GzEncoder<Stored>>),
+    Gzip(Box<Gzip>),
     OpenPgp(Box<Encryptor<Stored>>),
 }
 
@@ -75,8 +100,7 @@ impl ArchiveFile {
                 Wrapped::OpenPgp(Box::new(encryptor))
             }
             (Encoding::Gzip, _) => {
-                let gzip = GzBuilder::new().operating_system(UNKNOWN_SYSTEM);
-                Wrapped::Gzip(Box::new(gzip.write(stored, Compression::new(6))))
+                Wrapped::Gzip(Box::new(Gzip::new(stored).map_err(|e| cannot_write(&location, &name, e))?))
             }
             _ => Wrapped::Plain(stored),
         };
@@ -87,8 +111,24 @@ impl ArchiveFile {
         &self.name
     }
 
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+    /// Whether the file reaches `limit` bytes with the next `more`. Depends on nothing but the content; up to 160 KiB of it may not
+    /// be counted yet.
+    pub fn reaches(&mut self, limit: u64, more: u64) -> Result<bool> {
+        let written = |this: &Self| this.written.load(Ordering::Relaxed).saturating_add(more);
+        let pending = match &self.wrapped {
+            Wrapped::Plain(_) => 0,
+            Wrapped::Gzip(out) => out.deflate.pending(),
+            Wrapped::OpenPgp(out) => out.pending(),
+        };
+        if pending > 0 && written(self).saturating_add(pending) > limit {
+            let drained = match &mut self.wrapped {
+                Wrapped::Plain(_) => Ok(()),
+                Wrapped::Gzip(out) => out.deflate.drain(),
+                Wrapped::OpenPgp(out) => out.drain(),
+            };
+            drained.map_err(|e| cannot_write(&self.location, &self.name, e))?;
+        }
+        Ok(written(self) > limit)
     }
 
     pub fn write(&mut self, data: &[u8]) -> Result<()> {

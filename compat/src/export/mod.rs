@@ -1,8 +1,8 @@
 //! Export: snapshots become backup sets that stock duplicity takes for its own.
 //!
 //! The first snapshot of a chain becomes a full set, each later one an increment with what differs from the one before. What
-//! both have is known from the repository without reading it ([`delta`]). Memory: 16 MiB of decoded data, the signature and the
-//! list of blobs of one file at a time, and the names of changed files for the manifest, 32 MiB of them at most.
+//! both have is known from the repository without reading it ([`delta`]). Memory: 16 MiB of decoded data, 8 MiB of content that
+//! waits, 22 MiB of compression, the signature and the list of blobs of one file at a time, and the names of changed files for the manifest, 32 MiB of them at most.
 //!
 //! A file appears at its [`Target`] when it is complete, the manifest after everything else; what was written of a set that
 //! fails is taken back.
@@ -21,6 +21,7 @@ mod target;
 mod tests;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use engine::content::StoredFiles;
@@ -140,8 +141,8 @@ pub struct SetOutcome {
 ///
 /// # Errors
 ///
-/// If the target fails, a snapshot cannot be read to its last byte, or the snapshots do not go together with each other or with
-/// the archive. Sets that were complete by then stay.
+/// If the target fails, a catalog cannot be read, or the snapshots do not go together with each other or with the archive. Sets
+/// that were complete by then stay. A file that cannot be read to its last byte is a problem: the archive does not have it.
 pub fn run(
     reader: &Arc<Reader>,
     target: &dyn Target,
@@ -156,7 +157,7 @@ pub fn run(
     let steps = plan::plan(choices, options.mode, &collection, &all)?;
     clear(target, &collection, &steps, options)?;
     check_base(reader, archive, &collection, &steps)?;
-    let files = StoredFiles::new(Arc::clone(reader));
+    let (files, mut unreadable) = (StoredFiles::new(Arc::clone(reader)), BTreeSet::new());
     monitor.stage("exporting");
     for step in steps {
         let (part, times, base) = match step {
@@ -172,7 +173,7 @@ pub fn run(
             SetResult::Planned
         } else {
             let (mut losses, set) = (Losses::default(), SetWriter::new(target, options, times)?);
-            let merge = Merge { reader, files: &files, monitor, losses: &mut losses };
+            let merge = Merge { reader, files: &files, monitor, losses: &mut losses, unreadable: &mut unreadable };
             let totals = merge.write(old, new, set)?;
             SetResult::Exported(totals, Box::new(losses))
         };

@@ -62,8 +62,10 @@ impl<'a> SetWriter<'a> {
     /// Writes a member of a volume. A member lies in one volume; a volume that is full by now is ended before.
     /// `block` is the number of a piece that is not its path's last one.
     pub fn member(&mut self, header: &Header, data: &[u8], path: &EntryPath, block: Option<u64>) -> Result<()> {
-        let is_full = |v: &Volume| v.file.written().saturating_add(PIECE as u64) > self.options.volume_size;
-        if self.volume.as_ref().is_some_and(is_full) {
+        let limit = self.options.volume_size;
+        if let Some(volume) = &mut self.volume
+            && volume.file.reaches(limit, PIECE as u64)?
+        {
             self.end_volume()?;
         }
         let position = Position { path: path.as_bytes().to_vec(), block };

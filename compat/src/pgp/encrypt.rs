@@ -158,7 +158,8 @@ impl Encryption {
         self.signer.as_ref().map(|pair| format!("{:X}", pair.public().fingerprint()))
     }
 
-    /// Starts a file. What is written to the [`Encryptor`] goes encrypted to `out`. Memory: about 400 KiB.
+    /// Starts a file. What is written to the [`Encryptor`] goes encrypted to `out`. Compression runs on rayon's threads: not to be
+    /// used on one of them. Memory: 11 MiB at most.
     ///
     /// # Errors
     ///
@@ -314,6 +315,16 @@ pub struct Encryptor<W: Write> {
 }
 
 impl<W: Write> Encryptor<W> {
+    /// Bytes of content that are still to be compressed.
+    pub(crate) fn pending(&self) -> u64 {
+        self.literal.out.pending()
+    }
+
+    /// Waits for what is being compressed and hands it on.
+    pub(crate) fn drain(&mut self) -> io::Result<()> {
+        self.literal.out.drain()
+    }
+
     /// Ends the message.
     ///
     /// # Errors
