@@ -1,6 +1,7 @@
 //! The arguments, as clap takes them apart. Values are checked here where a parser suffices; what they mean together is
 //! decided by the commands.
 
+mod dump;
 mod duplicity;
 mod export;
 
@@ -12,6 +13,7 @@ use engine::check::{CheckLevel, Share};
 use engine::codec::Level;
 use engine::entry::Timestamp;
 
+pub use self::dump::{DumpArgs, DumpFormat};
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
 pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
 use crate::parse::{self, SnapshotPath};
@@ -114,6 +116,8 @@ pub enum Command {
     Ls(LsArgs),
     /// Print a file of a snapshot
     Cat(CatArgs),
+    /// Write a snapshot, or a part of it, to standard output as a tar or zip archive
+    Dump(DumpArgs),
     /// Restore a snapshot or a part of it
     Restore(RestoreArgs),
     /// Check that the repository is whole

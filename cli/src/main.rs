@@ -72,6 +72,7 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Snapshots(args) => cmd::list::snapshots(&context, &args),
         Command::Ls(args) => cmd::list::ls(&context, &args),
         Command::Cat(args) => cmd::list::cat(&context, &args),
+        Command::Dump(args) => cmd::dump::run(&context, &args),
         Command::Restore(args) => cmd::restore::run(&context, &args),
         Command::Check(args) => cmd::check::run(&context, &args),
         Command::Import(args) => match &args.from {

@@ -144,12 +144,13 @@ mod tests {
 
     #[test]
     fn blocks_know_what_precedes_them() {
-        let text: Vec<u8> = (0..40_000u32).flat_map(|i| format!("line {} of many\n", i % 997).into_bytes()).collect();
+        let line = |i: u32| format!("line {} of many\n", i.wrapping_mul(2_654_435_761) % 100_003).into_bytes();
+        let text: Vec<u8> = (0..40_000).flat_map(line).collect();
         let stream = round_trip(&text, 4096);
         let mut whole = flate2::write::DeflateEncoder::new(Vec::new(), Compression::new(LEVEL));
         whole.write_all(&text).expect("writes");
         let alone = whole.finish().expect("ends").len();
-        assert!(stream.len() < alone + alone / 50 + 64, "{} instead of {alone}", stream.len());
+        assert!(stream.len() < alone + alone / 100, "{} instead of {alone}", stream.len());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, ErrorKind};
 
 /// Shorthand for results of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -80,5 +80,15 @@ impl Error {
     #[allow(clippy::needless_pass_by_value, reason = "callers pass values and references alike")]
     pub fn damaged(object: impl ToString, detail: impl ToString) -> Self {
         Self::Damaged { object: object.to_string(), detail: detail.to_string() }
+    }
+
+    /// Whether it concerns one object, so that others may well be readable.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::MissingBlob { .. } | Self::Damaged { .. } => true,
+            Self::Backend(e) => !matches!(e.kind, ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::NoStore),
+            _ => false,
+        }
     }
 }

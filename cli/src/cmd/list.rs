@@ -157,7 +157,7 @@ fn end_of(dir: &EntryPath) -> Option<EntryPath> {
     EntryPath::new([dir.as_bytes(), &[1]].concat()).ok()
 }
 
-fn not_found(record: &SnapshotRecord, path: &EntryPath) -> anyhow::Error {
+pub(super) fn not_found(record: &SnapshotRecord, path: &EntryPath) -> anyhow::Error {
     advise(
         format!("/{}: not in snapshot {}", path.display(), record.name.id.short()),
         format!("'deduplicity ls {}' lists what is in it", record.name.id.short()),

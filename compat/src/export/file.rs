@@ -99,9 +99,7 @@ impl ArchiveFile {
                 let encryptor = encryption.encrypt(stored).map_err(|e| cannot_write(&location, &name, e))?;
                 Wrapped::OpenPgp(Box::new(encryptor))
             }
-            (Encoding::Gzip, _) => {
-                Wrapped::Gzip(Box::new(Gzip::new(stored).map_err(|e| cannot_write(&location, &name, e))?))
-            }
+            (Encoding::Gzip, _) => Wrapped::Gzip(Box::new(Gzip::new(stored).map_err(|e| cannot_write(&location, &name, e))?)),
             _ => Wrapped::Plain(stored),
         };
         Ok(Self { name, location, wrapped, content: 0, written })

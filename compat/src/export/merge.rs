@@ -108,7 +108,7 @@ impl Merge<'_> {
             Ok(())
         });
         let signature = match read {
-            Err(error) if is_damage(&error) => return self.lost(set, before, after, &error),
+            Err(error) if error.is_local() => return self.lost(set, before, after, &error),
             read => read?,
         };
         self.unreadable.remove(&after.path);
@@ -147,7 +147,7 @@ impl Merge<'_> {
             delta::write(self.reader, self.files, before, after, &mut sink)
         };
         match written {
-            Err(error) if is_damage(&error) => return Ok(None),
+            Err(error) if error.is_local() => return Ok(None),
             written => written?,
         }
         delta.rewind().map_err(|e| temporary(&e))?;
@@ -196,10 +196,6 @@ fn is_same_content(before: &Entry, after: &Entry) -> bool {
     (before.size, &before.content, &before.holes) == (after.size, &after.content, &after.holes)
 }
 
-fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::Damaged { .. } | Error::MissingBlob { .. })
-}
-
 fn copy(from: &mut SpooledTempFile, to: &mut Pieces<'_, '_>) -> std::io::Result<Result<()>> {
     let mut buffer = vec![0; WINDOW];
     loop {
@@ -219,7 +215,7 @@ fn temporary(error: &std::io::Error) -> Error {
 
 /// An error that says which file it is about.
 fn of_file(entry: &Entry, error: Error) -> Error {
-    if is_damage(&error) { Error::damaged(entry.path.display(), error) } else { error }
+    if error.is_local() { Error::damaged(entry.path.display(), error) } else { error }
 }
 
 fn deleted(set: &mut SetWriter<'_>, entry: &Entry) -> Result<()> {

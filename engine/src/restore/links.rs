@@ -8,7 +8,7 @@ use crate::path::EntryPath;
 
 /// The first name of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct First {
+pub struct First {
     /// Where it is beneath the target.
     pub path: EntryPath,
     /// Its number.
@@ -23,9 +23,9 @@ struct Seen {
     left: u64,
 }
 
-/// Names seen so far, of files of which more are to come.
+/// Names seen so far, of files of which more are to come: grows with the files that have names elsewhere.
 #[derive(Default)]
-pub(super) struct Links(HashMap<(u64, u64), Seen>);
+pub struct Links(HashMap<(u64, u64), Seen>);
 
 impl Links {
     /// The first name of what this is another name of.

@@ -26,6 +26,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::links::{First, Links};
+
 use self::context::Context;
 use self::select::Gaps;
 use self::window::Limits;

@@ -1,5 +1,5 @@
-//! Archives written here, restored, verified, listed and continued by stock duplicity: that in `DEDUPLICITY_STOCK` (programs
-//! separated by colons), or `duplicity` on the path. Skipped, with a word about it, where there is none.
+//! Archives written here, restored, verified, listed and continued by stock duplicity: those in `DEDUPLICITY_STOCK` (programs
+//! separated by colons), those that `tests/setup.sh` installs, or `duplicity` on the path. Skipped, with a word about it, where there is none.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,16 +10,28 @@ use engine::entry::Kind;
 use super::*;
 
 fn installed() -> Vec<String> {
-    let given = std::env::var("DEDUPLICITY_STOCK").unwrap_or_else(|_| "duplicity".into());
-    let runs = |program: &&str| {
+    let runs = |program: &String| {
         let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    let found: Vec<String> = given.split(':').filter(runs).map(str::to_owned).collect();
+    let given = match std::env::var("DEDUPLICITY_STOCK") {
+        Ok(given) => given.split(':').map(str::to_owned).collect(),
+        Err(_) => beside_the_tests(),
+    };
+    let found: Vec<String> = given.into_iter().filter(runs).collect();
     if found.is_empty() {
-        println!("skipped: stock duplicity is not installed, and DEDUPLICITY_STOCK names none");
+        println!("skipped: stock duplicity is not installed (tests/setup.sh does it), and DEDUPLICITY_STOCK names none");
     }
     found
+}
+
+/// What `tests/setup.sh` has installed, else what is on the path.
+fn beside_the_tests() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/.venv/stock");
+    let versions = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = versions.map(|entry| entry.path().join("bin/duplicity").display().to_string()).collect();
+    found.sort();
+    if found.is_empty() { vec!["duplicity".into()] } else { found }
 }
 
 struct Stock<'a> {
