@@ -8,10 +8,10 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use sha1::{Digest, Sha1};
 
-use super::target::{Target, Upload};
 use super::{Sealing, failed};
 use crate::name::Encoding;
 use crate::pgp::Encryptor;
+use crate::store::{Target, Upload};
 use engine::error::Result;
 
 /// What gzip says of an operating system that it does not know, as Python writes it.
