@@ -246,7 +246,11 @@ fn failure(ended: &Ended, way: Way, missing: StoreErrorKind) -> Failure {
     // The other side's words say more than the summary at the end.
     let mut lines = ended.said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines.clone().find(|l| l.starts_with("@ERROR") || l.starts_with("rsync: ")).or_else(|| lines.next());
-    let line = line.unwrap_or("rsync failed without a word");
+    let silent = match ended.code {
+        Some(code) => format!("rsync failed with code {code} and without a word"),
+        None => "rsync was ended and said nothing".to_owned(),
+    };
+    let line = line.unwrap_or(&silent);
     let kind = if has(&["auth failed", "access denied"]) {
         StoreErrorKind::Denied
     } else if has(&["unknown module", "chdir failed", "chroot failed"]) {

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use compat::store::StoreErrorKind;
 
-use super::{MAX_LISTING, Rsync, failure};
+use super::{MAX_LISTING, Rsync, Way, failure};
 use crate::error::Failure;
 use crate::helper::{self, Ended};
 use crate::spool::{STDIN_PATH, Spool};
@@ -46,7 +46,17 @@ impl Rsync {
         match ended.code {
             Some(0) => Ok(()),
             _ if no_folder(&ended) => Err(Failure::new(StoreErrorKind::NoStore, "no such folder")),
+            _ if ended.said.trim().is_empty() => Err(self.guess(&ended, way)),
             _ => Err(failure(&ended, way, StoreErrorKind::NotFound)),
+        }
+    }
+
+    /// The program ends `ssh` before that has passed on the other side's last words: most often that there is no folder.
+    fn guess(&self, ended: &Ended, way: Way) -> Failure {
+        match self.list_by(way) {
+            Err(failure) => failure,
+            // Another time it may say what is the matter.
+            Ok(_) => Failure { kind: StoreErrorKind::Unreachable, ..failure(ended, way, StoreErrorKind::NotFound) },
         }
     }
 }
