@@ -33,9 +33,9 @@ counted and named.
 Examples:
   PASSPHRASE=... deduplicity export duplicity latest /mnt/archive
   deduplicity export duplicity 3f2a 91c0 latest file:///mnt/archive --encrypt-key 0123ABCD01234567
-  deduplicity export duplicity latest:/home/ada /mnt/ada --no-encryption --full")]
+  deduplicity export duplicity latest:/home/ada sftp://ada@nas//backups/ada --no-encryption --full")]
 pub struct ExportDuplicityArgs {
-    /// Snapshots to export, and where the archive is: a directory, or a file URL
+    /// Snapshots to export, and where the archive is: a directory, or a URL as duplicity takes it
     #[arg(value_names = ["SNAPSHOT[:PATH]", "URL"], num_args = 2.., required = true, value_hint = ValueHint::AnyPath)]
     pub arguments: Vec<OsString>,
     /// Start a new chain with a full backup

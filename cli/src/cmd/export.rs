@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
-use compat::export::{self, Choice, ExportOptions, Folder, Losses, Mode, Sealing, SetOutcome, SetResult};
+use compat::export::{self, Choice, ExportOptions, Losses, Mode, Sealing, SetOutcome, SetResult};
 use compat::import::Archive;
 use compat::name::Prefixes;
 use compat::pgp::{Compression, Encryption, Keyring, Recipiency, gnupg_public_keys, gnupg_secret_keys};
+use compat::store::{Store, Target};
 use engine::error::Error;
 use engine::monitor::Monitor as _;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ pub fn run(context: &Context, args: &ExportDuplicityArgs) -> Result<Status> {
     let started = Instant::now();
     let (snapshots, target) = arguments(&args.arguments)?;
     let options = options(args)?;
-    let archive = existing(args, &options)?;
+    let archive = existing(args, &options, &target)?;
     let reader = context.reader()?;
     let find = |wanted: &SnapshotPath| {
         let record = context.find(&reader, &wanted.reference, &args.filter)?;
@@ -39,27 +40,23 @@ pub fn run(context: &Context, args: &ExportDuplicityArgs) -> Result<Status> {
         tally.add(outcome);
         print(&context.ui, outcome).map_err(|error| Error::Invalid(format!("{error:#}")))
     };
-    export::run(&reader, &target, &archive, &choices, &options, &*context.ui, &mut done)?;
+    export::run(&reader, &*target, &archive, &choices, &options, &*context.ui, &mut done)?;
     tally.print(&context.ui, &options, started)?;
     Ok(context.status())
 }
 
 /// The last one is the target.
-fn arguments(arguments: &[OsString]) -> Result<(Vec<SnapshotPath>, Folder)> {
+fn arguments(arguments: &[OsString]) -> Result<(Vec<SnapshotPath>, Arc<dyn Target>)> {
     let Some((url, snapshots)) = arguments.split_last() else { return Err(anyhow!("nothing to export")) };
     let text = url.to_str().ok_or_else(|| anyhow!("the URL is not UTF-8"))?;
-    let location = transport::parse(text).map_err(|error| advise(error.to_string(), "give a directory or a file URL"))?;
-    let transport::Location::File(path) = location else {
-        return Err(advise(format!("cannot export to {location}"), "export into a directory, and copy its files there"));
-    };
+    let target = transport::open_target(&transport::parse(text)?, &transport::Options::from_environment());
     let snapshots = snapshots.iter().map(|s| snapshot_path(s).map_err(|why| anyhow!("'{}': {why}", s.display())));
-    Ok((snapshots.collect::<Result<_>>()?, Folder::new(path)))
+    Ok((snapshots.collect::<Result<_>>()?, target.map_err(archive::explain)?))
 }
 
 /// What is at the target, to be read.
-fn existing(args: &ExportDuplicityArgs, options: &ExportOptions) -> Result<Archive> {
-    let url = args.arguments.last().and_then(|url| url.to_str()).unwrap_or_default();
-    let store = transport::open(&transport::parse(url)?, &transport::Options::from_environment()).map_err(archive::explain)?;
+fn existing(args: &ExportDuplicityArgs, options: &ExportOptions, target: &Arc<dyn Target>) -> Result<Archive> {
+    let store: Arc<dyn Store> = Arc::clone(target) as _;
     let mut keyring = Keyring::new();
     for (file, variable) in [(&args.passphrase_file, "PASSPHRASE"), (&args.sign_passphrase_file, "SIGN_PASSPHRASE")] {
         passphrase(file.as_deref(), variable)?.into_iter().for_each(|phrase| keyring.add_passphrase(phrase.to_vec()));

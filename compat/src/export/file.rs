@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::Crc;
 use sha1::{Digest, Sha1};
 
-use super::target::{Target, Upload};
 use super::{Sealing, failed};
 use crate::deflate::Deflate;
 use crate::name::Encoding;
 use crate::pgp::Encryptor;
+use crate::store::{Target, Upload};
 use engine::error::Result;
 
 /// The header of a gzip file without a name or a time, of an operating system that is not told (RFC 1952).
