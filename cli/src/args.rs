@@ -2,6 +2,7 @@
 //! decided by the commands.
 
 mod duplicity;
+mod tools;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
+pub use self::tools::{CopyArgs, DoctorArgs, FromArgs};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -116,6 +118,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
+    /// Copy snapshots from another repository
+    Copy(Box<CopyArgs>),
+    /// Try out what a store can be relied upon for
+    Doctor(DoctorArgs),
     /// Import archives of other programs
     Import(ImportArgs),
     /// Look at archives of duplicity as they are

@@ -2,6 +2,8 @@
 
 pub mod backup;
 pub mod check;
+pub mod copy;
+pub mod doctor;
 pub mod duplicity;
 pub mod import;
 pub mod init;

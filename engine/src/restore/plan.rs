@@ -12,7 +12,7 @@ use super::context::Context;
 use super::file::{FileWork, Files, Layout};
 use super::links::Links;
 use super::select::{Expected, Level, Pass, Selected, Selection, Stack};
-use super::source::{is_local, is_missing};
+use super::source::is_missing;
 use super::survey::{Decision, decide, stored_size};
 use super::window::{Draft, Limits, Piece, Slot, Task, Window, WindowFile, cut};
 use super::write::Worker;
@@ -181,7 +181,7 @@ impl<'a> Planner<'a> {
                     list.by_ref().take(planned).for_each(drop);
                     continue;
                 }
-                Err(e) if is_local(&e) => return Ok(Some(e.to_string())),
+                Err(e) if e.is_local() => return Ok(Some(e.to_string())),
                 Err(e) => return Err(e),
             };
             let Some(offset) = layout.place(work, place.length) else {

@@ -1,7 +1,7 @@
 //! Which entries of the catalog are restored, and where to.
 
 use super::context::Context;
-use super::source::{is_local, is_missing};
+use super::source::is_missing;
 use crate::catalog::CatalogReader;
 use crate::entry::{Entry, Metadata, Xattrs};
 use crate::error::{Error, Result};
@@ -106,7 +106,7 @@ impl<'a> Selection<'a> {
                 }
                 Ok(_) => return self.end(),
                 Err(e) if is_missing(&e) && self.retried != Some(self.next) => self.retry()?,
-                Err(e) if is_local(&e) => self.gap(&e)?,
+                Err(e) if e.is_local() => self.gap(&e)?,
                 Err(e) => return Err(e),
             }
         }

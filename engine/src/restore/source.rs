@@ -60,15 +60,6 @@ pub(super) fn is_missing(error: &Error) -> bool {
     }
 }
 
-/// Whether other objects may well be readable after this error.
-pub(super) fn is_local(error: &Error) -> bool {
-    match error {
-        Error::MissingBlob { .. } | Error::Damaged { .. } => true,
-        Error::Backend(e) => !matches!(e.kind, ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::NoStore),
-        _ => false,
-    }
-}
-
 /// Finds blobs that could not be read where they were expected.
 pub(super) struct Rescue<'a> {
     source: &'a Source<'a>,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crossbeam_channel::Receiver;
 
 use super::file::{Files, Part};
-use super::source::{Rescue, is_local, is_missing};
+use super::source::{Rescue, is_missing};
 use super::window::{Piece, Task, Window, same_frame};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
@@ -60,7 +60,7 @@ impl<'a> Worker<'a> {
             let opened = if context.stopped() { Ok(()) } else { self.open(task, frame, all.as_deref_mut()) };
             let failure = match opened {
                 Ok(()) => None,
-                Err(e) if is_local(&e) || matches!(e, Error::Cache(_)) => Some(Failure::from(e)),
+                Err(e) if e.is_local() || matches!(e, Error::Cache(_)) => Some(Failure::from(e)),
                 Err(e) => {
                     context.stop(e);
                     None
