@@ -13,7 +13,7 @@ use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
-pub use self::tools::{CopyArgs, DoctorArgs, FromArgs};
+pub use self::tools::{CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -118,6 +118,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
+    /// Save what can be saved of a damaged repository
+    Repair(RepairArgs),
     /// Copy snapshots from another repository
     Copy(Box<CopyArgs>),
     /// Try out what a store can be relied upon for
@@ -318,7 +320,8 @@ Examples:
   deduplicity check
   deduplicity check --read-data
   deduplicity check --read-data-subset 3/7      the third of seven parts, say on Wednesdays
-  deduplicity check --read-data-subset 2.5%     a random sample")]
+  deduplicity check --read-data-subset 2.5%     a random sample
+  deduplicity check --stored-objects -r /srv/backup    on the machine that keeps it, without the password")]
 pub struct CheckArgs {
     /// Read all packs, too, and decrypt and verify every blob
     #[arg(long, conflicts_with = "read_data_subset")]
@@ -326,6 +329,9 @@ pub struct CheckArgs {
     /// Read a part of the packs: N/T or P%
     #[arg(long, value_name = "SUBSET", value_parser = parse::subset)]
     pub read_data_subset: Option<Share>,
+    /// Without a password: read every object and compare it with the hash that its name is
+    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset"])]
+    pub stored_objects: bool,
 }
 
 impl CheckArgs {

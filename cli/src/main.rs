@@ -74,6 +74,7 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Cat(args) => cmd::list::cat(&context, &args),
         Command::Restore(args) => cmd::restore::run(&context, &args),
         Command::Check(args) => cmd::check::run(&context, &args),
+        Command::Repair(args) => cmd::repair::run(&context, &args),
         Command::Copy(args) => cmd::copy::run(&context, &args),
         Command::Doctor(DoctorArgs {}) => cmd::doctor::run(&context),
         Command::Import(args) => match &args.from {

@@ -7,9 +7,9 @@
 //! A copy keeps the time, host, user, paths and tags of its snapshot, and says in `origin` what it is a copy of. What is
 //! there already under that origin is not copied again.
 
-mod source;
+pub(crate) mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

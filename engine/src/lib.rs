@@ -23,6 +23,7 @@ pub mod monitor;
 pub mod pack;
 pub mod path;
 pub mod probe;
+pub mod repair;
 pub mod repo;
 pub mod restore;
 pub mod snapshot;

@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("structures", &["pack", "index"]),
     ("repository", &["repo"]),
     ("model", &["catalog", "snapshot", "content"]),
-    ("operations", &["backup", "copy", "restore", "check"]),
+    ("operations", &["backup", "copy", "repair", "restore", "check"]),
 ];
 
 /// Upward on purpose: the engine's one error type wraps the store's, and a source of entries fails with it.

@@ -105,3 +105,101 @@ fn a_killed_copy_goes_on_and_stores_nothing_twice() {
     assert_same(&describe(&source), &describe(&to.path("restored")));
     assert!(copy(&to, &from, &[]).out.contains("copied before: 1 snapshot"));
 }
+
+/// The repository's objects of a kind.
+fn objects(env: &Env, folder: &str) -> Vec<std::path::PathBuf> {
+    let (mut found, mut left) = (Vec::new(), vec![env.repository().join(folder)]);
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).expect("lists").map(|item| item.expect("item").path()));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn flip(path: &std::path::Path, at: usize) {
+    let mut bytes = fs::read(path).expect("reads");
+    bytes[at] ^= 1;
+    fs::write(path, bytes).expect("writes");
+}
+
+#[test]
+fn a_damaged_repository_is_repaired_and_healed() {
+    let env = two_snapshots();
+    let source = env.path("src");
+    for segment in objects(&env, "index") {
+        fs::remove_file(segment).expect("removes");
+    }
+    assert_eq!(env.run(&["check"]).code, 1);
+    assert!(env.ok(&["repair", "index"]).contains("added to the index: "));
+    env.ok(&["check", "--read-data"]);
+    let packs = objects(&env, "packs");
+    let largest = packs.iter().max_by_key(|p| p.metadata().expect("size").len()).expect("a pack");
+    flip(largest, 5000);
+    let id = largest.file_name().expect("name").to_string_lossy().into_owned();
+    let run = env.run(&["repair", "packs", &id[..12], "--dry-run", "--json"]);
+    assert_eq!((run.code, lines(&run.out)[0]["damaged_packs"].as_u64()), (3, Some(1)), "{}", run.err);
+    let run = env.run(&["repair", "packs"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.out.contains("1 damaged, 0 missing") && run.out.contains("lost: "), "{}", run.out);
+    assert_eq!(env.run(&["check"]).code, 1);
+    env.ok(&["backup", "src", "--host", "box"]);
+    env.ok(&["check", "--read-data"]);
+    assert!(env.ok(&["repair", "snapshots"]).contains("nothing to repair"));
+    env.ok(&["restore", &format!("latest:{}", source.display()), "--target", "restored", "--verify"]);
+    assert_same(&describe(&source), &describe(&env.path("restored")));
+}
+
+#[test]
+fn what_is_lost_for_good_is_left_out_of_a_copy() {
+    let env = two_snapshots();
+    let packs = objects(&env, "packs");
+    let largest = packs.iter().max_by_key(|p| p.metadata().expect("size").len()).expect("a pack");
+    fs::remove_file(largest).expect("removes");
+    let run = env.run(&["repair", "snapshots", "--json"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    let repairs = lines(&run.out)[0]["repairs"].as_array().expect("a list").clone();
+    assert_eq!(repairs.len(), 2, "{}", run.out);
+    let ids = env.ok(&["snapshots", "--tag", "repaired", "--json"]);
+    assert_eq!(lines(&ids).len(), 2);
+    for repair in &repairs {
+        let id = repair["repaired_id"].as_str().expect("an id");
+        env.ok(&["restore", id, "--target", &id[..8]]);
+    }
+    assert_eq!(lines(&env.ok(&["snapshots", "--json"])).len(), 4, "nothing was deleted");
+}
+
+#[test]
+fn objects_are_checked_without_a_password() {
+    let env = two_snapshots();
+    let keyless = |env: &Env| {
+        let output =
+            env.command(&["check", "--stored-objects", "--json"]).env_remove("DEDUPLICITY_PASSWORD").output().expect("starts");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, out, err) = keyless(&env);
+    assert_eq!(code, Some(0), "{err}");
+    let whole = lines(&out).remove(0);
+    assert_eq!((whole["errors"].as_u64(), whole["other_objects"].as_u64()), (Some(0), Some(0)));
+    assert_eq!(whole["objects"].as_u64(), Some(objects(&env, "").len() as u64));
+    for folder in ["packs", "index", "snapshots", "keys"] {
+        let path = objects(&env, folder).remove(0);
+        let good = fs::read(&path).expect("reads");
+        flip(&path, good.len() - 100);
+        let (code, _, err) = keyless(&env);
+        let name = path.file_name().expect("name").to_string_lossy().into_owned();
+        assert!(code == Some(1) && err.contains(&name), "{folder}: {err}");
+        fs::write(&path, &good[..good.len() - 1]).expect("writes");
+        assert_eq!(keyless(&env).0, Some(1));
+        fs::write(&path, good).expect("writes");
+    }
+    flip(&env.repository().join("config"), 3);
+    assert_eq!(keyless(&env).0, Some(1));
+}

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::{Args, Subcommand, ValueHint};
 use engine::codec::Level;
 
 use super::FilterArgs;
@@ -58,4 +58,38 @@ pub struct CopyArgs {
     /// off, fast, auto, or a zstd level from 1 to 19
     #[arg(long, value_parser = parse::compression, default_value = "auto")]
     pub compression: Level,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Nothing is ever deleted or replaced: repair stores again what can still be read, and names what
+cannot. After damage: 'repair index', 'repair packs', then back up (what is lost is stored again
+wherever the files are still the same), then 'repair snapshots' for what is lost for good.
+Exit code 3 if something is lost.
+
+Examples:
+  deduplicity repair index
+  deduplicity repair packs --dry-run
+  deduplicity repair packs 3f2a 97c1            these two, as 'check' has named them
+  deduplicity repair snapshots")]
+pub struct RepairArgs {
+    #[command(subcommand)]
+    pub command: RepairCommand,
+    /// Only tell what is wrong and what would be done
+    #[arg(short = 'n', long, global = true)]
+    pub dry_run: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum RepairCommand {
+    /// Find packs that no index segment names, and put them into the index
+    Index,
+    /// Store again what can be read of damaged packs, and see that nothing new refers to them
+    Packs {
+        /// Ids of packs, or starts of them [default: all packs are read]
+        #[arg(value_name = "PACK")]
+        packs: Vec<String>,
+    },
+    /// Write copies of damaged snapshots that leave out what is lost
+    Snapshots,
 }

@@ -9,5 +9,6 @@ pub mod import;
 pub mod init;
 pub mod key;
 pub mod list;
+pub mod repair;
 pub mod restore;
 pub mod stats;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::{CatalogAhead, Gap, Step};
 use crate::content::StoredFiles;
-use crate::entry::{Entry, EntrySource, Kind, LazyEntry, OpenFile, SourceContent, SourceEntry, StoredContent, Xattrs};
+use crate::entry::{Content, Entry, EntrySource, Kind, LazyEntry, OpenFile, SourceContent, SourceEntry, StoredContent, Xattrs};
 use crate::error::Result;
 use crate::id::BlobId;
 use crate::monitor::{Monitor, Problem};
@@ -17,11 +17,20 @@ const FRAMES: usize = 20 << 20;
 /// How often to look whether all files have been read.
 const LOOK: Duration = Duration::from_millis(2);
 
+/// What the repository that is written to has already.
+enum Known {
+    Nothing,
+    /// What a copied snapshot has, too.
+    Base(Box<Base>),
+    /// Everything: it is the same one.
+    All,
+}
+
 /// See the module.
 pub(crate) struct CopySource {
     catalog: CatalogAhead,
     files: Arc<StoredFiles>,
-    base: Option<Base>,
+    known: Known,
     /// What comes next, if that is known.
     next: Option<Result<SourceEntry>>,
     ended: bool,
@@ -38,17 +47,26 @@ impl CopySource {
         to: &Arc<Reader>,
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self> {
-        let base = match base {
+        let known = match base {
             Some((theirs, ours)) => {
                 let theirs = Ordered { catalog: CatalogAhead::new(Arc::clone(from), theirs)?, next: None };
                 let ours = Ordered { catalog: CatalogAhead::new(Arc::clone(to), ours)?, next: None };
-                Some(Base { theirs, ours })
+                Known::Base(Box::new(Base { theirs, ours }))
             }
-            None => None,
+            None => Known::Nothing,
         };
+        Self::with(from, root, known, monitor)
+    }
+
+    /// The entries of a snapshot of the repository that is written to: only what cannot be referred to any more is read.
+    pub(crate) fn own(reader: &Arc<Reader>, root: Option<BlobId>, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        Self::with(reader, root, Known::All, monitor)
+    }
+
+    fn with(from: &Arc<Reader>, root: Option<BlobId>, known: Known, monitor: Arc<dyn Monitor>) -> Result<Self> {
         let files = StoredFiles::with_cache(Arc::clone(from), FRAMES);
         let catalog = CatalogAhead::new(Arc::clone(from), root)?;
-        Ok(Self { catalog, files, base, next: None, ended: false, lost: 0, monitor })
+        Ok(Self { catalog, files, known, next: None, ended: false, lost: 0, monitor })
     }
 
     fn fill(&mut self) {
@@ -82,8 +100,8 @@ impl CopySource {
             Kind::File => {
                 let lazy = self.files.stored(&entry, entry.meta.clone()).lazy;
                 match self.known(&entry)? {
-                    Some(known) => SourceContent::Stored(Box::new(StoredContent {
-                        content: known.content,
+                    Some(content) => SourceContent::Stored(Box::new(StoredContent {
+                        content,
                         size: entry.size,
                         holes: entry.holes.clone(),
                         xattrs: entry.xattrs.clone(),
@@ -99,17 +117,20 @@ impl CopySource {
         Ok(SourceEntry { path: entry.path, kind: entry.kind, meta: entry.meta, size, content })
     }
 
-    /// The copy of the same content, if there is one.
-    fn known(&mut self, entry: &Entry) -> Result<Option<Entry>> {
-        let Some(base) = &mut self.base else { return Ok(None) };
-        match base.find(entry) {
-            Err(error) if error.is_local() => {
-                // Comparing is only for speed.
-                self.monitor.note(format!("{error}; reading all files"));
-                self.base = None;
-                Ok(None)
-            }
-            found => found,
+    /// Where the repository that is written to has the same content, if it does.
+    fn known(&mut self, entry: &Entry) -> Result<Option<Content>> {
+        match &mut self.known {
+            Known::Nothing => Ok(None),
+            Known::All => Ok(Some(entry.content.clone())),
+            Known::Base(base) => match base.find(entry) {
+                Err(error) if error.is_local() => {
+                    // Comparing is only for speed.
+                    self.monitor.note(format!("{error}; reading all files"));
+                    self.known = Known::Nothing;
+                    Ok(None)
+                }
+                found => Ok(found?.map(|entry| entry.content)),
+            },
         }
     }
 
