@@ -2,7 +2,7 @@
 //! calls which will be made again.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use engine::backend::{Backend, BackendError, ObjectKey, ObjectMeta};
@@ -69,6 +69,14 @@ impl Backend for Announce {
 
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
+    }
+
+    fn assume_exclusive(&self, exclusive: bool) {
+        self.inner.assume_exclusive(exclusive);
+    }
+
+    fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.watch(self.inner.stored_at(key))
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

@@ -4,6 +4,7 @@
 mod dump;
 mod duplicity;
 mod export;
+mod tools;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use engine::entry::Timestamp;
 pub use self::dump::{DumpArgs, DumpFormat};
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
 pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
+pub use self::tools::{CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -122,6 +124,12 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
+    /// Save what can be saved of a damaged repository
+    Repair(RepairArgs),
+    /// Copy snapshots from another repository
+    Copy(Box<CopyArgs>),
+    /// Try out what a store can be relied upon for
+    Doctor(DoctorArgs),
     /// Import archives of other programs
     Import(ImportArgs),
     /// Export snapshots as archives of other programs
@@ -320,7 +328,8 @@ Examples:
   deduplicity check
   deduplicity check --read-data
   deduplicity check --read-data-subset 3/7      the third of seven parts, say on Wednesdays
-  deduplicity check --read-data-subset 2.5%     a random sample")]
+  deduplicity check --read-data-subset 2.5%     a random sample
+  deduplicity check --stored-objects -r /srv/backup    on the machine that keeps it, without the password")]
 pub struct CheckArgs {
     /// Read all packs, too, and decrypt and verify every blob
     #[arg(long, conflicts_with = "read_data_subset")]
@@ -328,6 +337,9 @@ pub struct CheckArgs {
     /// Read a part of the packs: N/T or P%
     #[arg(long, value_name = "SUBSET", value_parser = parse::subset)]
     pub read_data_subset: Option<Share>,
+    /// Without a password: read every object and compare it with the hash that its name is
+    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset"])]
+    pub stored_objects: bool,
 }
 
 impl CheckArgs {

@@ -21,7 +21,7 @@ use engine::snapshot::{self, SnapshotRecord};
 use engine_s3::{S3Backend, S3Options};
 
 use crate::announce::Announce;
-use crate::args::{FilterArgs, Global, S3Args};
+use crate::args::{FilterArgs, FromArgs, Global, S3Args};
 use crate::exit::{Status, advise};
 use crate::parse::{self, Place};
 use crate::password::{Ask, Password, Purpose, Source};
@@ -102,13 +102,29 @@ impl Context {
 
     /// As [`Self::open`]; `meanwhile` is called when the password is there, to start what can be done while it is stretched.
     pub fn open_after(&self, meanwhile: impl FnOnce()) -> Result<Arc<Repository>> {
+        self.open_with(Source::of_repository(&self.global)?, Purpose::Existing, meanwhile)
+    }
+
+    /// Opens another repository for reading; what was said of S3 and of caches holds for it, too.
+    pub fn other_reader(&self, args: &FromArgs) -> Result<Arc<Reader>> {
+        let repo = args.from_repo.clone().or_else(|| std::env::var_os("DEDUPLICITY_FROM_REPOSITORY"));
+        let Some(repo) = repo.filter(|repo| !repo.is_empty()) else {
+            return Err(advise("no repository to copy from", "use --from-repo, or set DEDUPLICITY_FROM_REPOSITORY"));
+        };
+        let other = Self::new(Global { repo: Some(repo), ..self.global.clone() }, Arc::clone(&self.ui));
+        let source = Source::of_other(args.from_password_file.as_deref(), args.from_password_command.as_deref())?;
+        let repo = other.open_with(source, Purpose::Other, || ())?;
+        let cache = other.cache_dir(repo.id());
+        Ok(Arc::new(Reader::open(repo, cache.as_deref(), &*self.ui)?))
+    }
+
+    fn open_with(&self, source: Source, purpose: Purpose, meanwhile: impl FnOnce()) -> Result<Arc<Repository>> {
         let backend = self.backend()?;
-        let source = Source::of_repository(&self.global)?;
         // Nobody should type a password for a repository that is not there.
         if source.needs_answer() && !Repository::exists(&*backend)? {
             return Err(Error::NoRepository { location: backend.location() }.into());
         }
-        let password = source.read(Purpose::Existing, Ask::Once)?;
+        let password = source.read(purpose, Ask::Once)?;
         meanwhile();
         Ok(Arc::new(Repository::open(backend, &password)?))
     }

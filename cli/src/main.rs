@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use args::{Cli, Command, ExportTo, ImportFrom};
+use args::{Cli, Command, DoctorArgs, ExportTo, ImportFrom};
 use context::Context;
 use exit::Status;
 use ui::Ui;
@@ -75,6 +75,9 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Dump(args) => cmd::dump::run(&context, &args),
         Command::Restore(args) => cmd::restore::run(&context, &args),
         Command::Check(args) => cmd::check::run(&context, &args),
+        Command::Repair(args) => cmd::repair::run(&context, &args),
+        Command::Copy(args) => cmd::copy::run(&context, &args),
+        Command::Doctor(DoctorArgs {}) => cmd::doctor::run(&context),
         Command::Import(args) => match &args.from {
             ImportFrom::Duplicity(args) => cmd::import::run(&context, args),
         },

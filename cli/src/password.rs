@@ -52,6 +52,8 @@ pub enum Purpose {
     New,
     /// The one of an archive that is imported.
     Archive,
+    /// The one of another repository.
+    Other,
 }
 
 impl fmt::Display for Purpose {
@@ -60,6 +62,7 @@ impl fmt::Display for Purpose {
             Self::Existing => "password",
             Self::New => "new password",
             Self::Archive => "pass phrase of the archive",
+            Self::Other => "password of the repository to copy from",
         })
     }
 }
@@ -81,6 +84,15 @@ impl Source {
         match file {
             Some(file) => Ok(Self::File(file.to_owned())),
             None => Self::of_environment("DEDUPLICITY_NEW_PASSWORD"),
+        }
+    }
+
+    /// The password of a repository that is copied from.
+    pub fn of_other(file: Option<&Path>, command: Option<&OsStr>) -> Result<Self> {
+        match (file, command) {
+            (Some(file), _) => Ok(Self::File(file.to_owned())),
+            (None, Some(command)) => Ok(Self::Command(command.to_owned())),
+            (None, None) => Self::of_environment("DEDUPLICITY_FROM_PASSWORD"),
         }
     }
 
@@ -117,6 +129,10 @@ impl Source {
                 let hint = match purpose {
                     Purpose::Existing => {
                         "set DEDUPLICITY_PASSWORD or DEDUPLICITY_PASSWORD_FILE, or use --password-file or --password-command"
+                    }
+                    Purpose::Other => {
+                        "set DEDUPLICITY_FROM_PASSWORD or DEDUPLICITY_FROM_PASSWORD_FILE, or use --from-password-file or \
+                         --from-password-command"
                     }
                     Purpose::Archive => "set PASSPHRASE, or use --passphrase-file",
                     Purpose::New => "set DEDUPLICITY_NEW_PASSWORD or DEDUPLICITY_NEW_PASSWORD_FILE, or use --new-password-file",

@@ -76,6 +76,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether other objects may well be readable after this error: it is about one of them, and not about the store.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::MissingBlob { .. } | Self::Damaged { .. } => true,
+            Self::Backend(e) => !matches!(e.kind, ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::NoStore),
+            _ => false,
+        }
+    }
+
     /// An object that cannot be believed.
     #[allow(clippy::needless_pass_by_value, reason = "callers pass values and references alike")]
     pub fn damaged(object: impl ToString, detail: impl ToString) -> Self {

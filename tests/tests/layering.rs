@@ -9,11 +9,11 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("ground", &["error", "monitor"]),
     ("values", &["id", "path", "entry"]),
     ("encoding", &["chunker", "codec", "crypto", "format"]),
-    ("edges", &["backend", "fs"]),
+    ("edges", &["backend", "fs", "probe"]),
     ("structures", &["pack", "index"]),
     ("repository", &["repo"]),
     ("model", &["catalog", "snapshot", "content"]),
-    ("operations", &["backup", "restore", "check"]),
+    ("operations", &["backup", "copy", "repair", "restore", "check"]),
 ];
 
 /// Upward on purpose: the engine's one error type wraps the store's, and a source of entries fails with it.

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use deduplicity_tests::env::Env;
 use deduplicity_tests::proxy::{Harm, Proxy, Rule};
-use deduplicity_tests::seaweed::Seaweed;
+use deduplicity_tests::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 use engine::backend::retry::{Retry, RetryPolicy};
 use engine::backend::{Backend, ErrorKind, ObjectKey, suite};
+use engine::probe;
 use engine_s3::{S3Backend, S3Options};
 
 fn key(name: &str) -> ObjectKey {
@@ -47,7 +49,7 @@ fn conforms() {
         let prefix = format!("p{}", count.fetch_add(1, Ordering::Relaxed));
         let backend = S3Backend::open(Seaweed::options(server.address(), &bucket, &prefix)).unwrap();
         assert!(!backend.create_is_exclusive(), "nothing is known before the probe");
-        assert!(backend.probe_create().unwrap());
+        assert!(probe::create_is_exclusive(&backend).unwrap());
         assert!(backend.create_is_exclusive());
         Box::new(backend)
     });
@@ -204,11 +206,11 @@ fn servers_that_know_less_are_met_half_way() {
     lab.plain.create(&key("conflict"), Bytes::from_static(b"x")).unwrap();
     lab.proxy.inject(Rule::new("PUT", Harm::Status(400, "XAmzContentSHA256Mismatch")).times(1));
     lab.plain.create(&key("checksum"), Bytes::from_static(b"x")).unwrap();
-    assert!(lab.plain.probe_create().unwrap());
+    assert!(probe::create_is_exclusive(&*lab.plain).unwrap());
     lab.proxy.inject(Rule::new("PUT", Harm::Status(501, "NotImplemented")).times(1));
     lab.plain.create(&key("condition"), Bytes::from_static(b"x")).unwrap();
     assert!(!lab.plain.create_is_exclusive(), "the condition is no longer sent");
-    assert!(!lab.plain.probe_create().unwrap());
+    assert!(!probe::create_is_exclusive(&*lab.plain).unwrap());
     let mut names = Vec::new();
     lab.plain.list("", &mut |meta| names.push(meta.key.to_string())).unwrap();
     names.sort_unstable();
@@ -230,4 +232,46 @@ fn a_slow_line_is_no_hang() {
     lab.proxy.set_rate(1 << 20);
     // Takes two seconds, more than an attempt without a body may, but is faster than the slowest upload.
     lab.plain.create(&key("a"), Bytes::from(vec![1; 2 << 20])).unwrap();
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_and_leaves_nothing() {
+    let Some(server) = Seaweed::shared() else { return };
+    let bucket = server.new_bucket();
+    let env = Env::s3(&format!("http://{}", server.address()), &bucket, ACCESS_KEY, SECRET_KEY);
+    let report: serde_json::Value = serde_json::from_str(&env.ok(&["doctor", "--json"])).expect("JSON");
+    assert_eq!(report["usable"], true);
+    assert_eq!(report["promises"].as_array().map(Vec::len), Some(6));
+    assert!(report["clock_ahead"].as_f64().is_some_and(|s| s.abs() < 10.0), "{report}");
+    let backend = S3Backend::open(Seaweed::options(server.address(), &bucket, "")).unwrap();
+    let mut left = 0;
+    backend.list("", &mut |_| left += 1).unwrap();
+    assert_eq!(left, 0);
+    assert!(env.ok(&["doctor"]).contains("removing old backups and reclaiming space: yes, from any machine"));
+}
+
+#[test]
+fn the_doctor_sees_what_a_server_gets_wrong() {
+    let Some(server) = Seaweed::shared() else { return };
+    let bucket = server.new_bucket();
+    let proxy = Proxy::start(server.address());
+    let env = Env::s3(&format!("http://{}", proxy.address()), &bucket, ACCESS_KEY, SECRET_KEY);
+    // A server that does not know conditions.
+    proxy.inject(Rule::new("PUT", Harm::Status(501, "NotImplemented")).times(1));
+    let run = env.run(&["doctor"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    assert!(run.out.contains("FAILED  no object is ever replaced, even in a race: of 8 writers"), "{}", run.out);
+    assert!(run.out.contains("reclaiming space: only ever from one machine"), "{}", run.out);
+    // Credentials that may not delete.
+    proxy.inject(Rule::new("DELETE", Harm::Status(403, "AccessDenied")));
+    let run = env.run(&["doctor", "--json"]);
+    assert_eq!(run.code, 3, "{}", run.err);
+    let report: serde_json::Value = serde_json::from_str(&run.out).expect("JSON");
+    assert_eq!(report["left_behind"].as_array().map(Vec::len), Some(23), "{report}");
+    proxy.heal();
+    // Bytes that change on the way out.
+    proxy.inject(Rule::new("GET", Harm::FlipReply(100)).path("-large"));
+    let run = env.run(&["doctor"]);
+    assert_eq!(run.code, 1, "{}", run.err);
+    assert!(run.err.contains("cannot hold a repository") && run.out.contains("backup, restore and check: no"), "{}", run.out);
 }

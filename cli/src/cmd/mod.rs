@@ -2,6 +2,8 @@
 
 pub mod backup;
 pub mod check;
+pub mod copy;
+pub mod doctor;
 pub mod dump;
 pub mod duplicity;
 pub mod export;
@@ -9,5 +11,6 @@ pub mod import;
 pub mod init;
 pub mod key;
 pub mod list;
+pub mod repair;
 pub mod restore;
 pub mod stats;

@@ -1,6 +1,5 @@
 //! The backend itself: one method, one request, with what single servers get wrong.
 
-mod probe;
 mod raw;
 mod upload;
 
@@ -9,7 +8,7 @@ pub use raw::RawReader;
 use std::future::Future;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
@@ -29,7 +28,7 @@ const CONFLICT_ATTEMPTS: u32 = 5;
 /// Objects in a bucket of any S3-compatible server.
 ///
 /// Each call is one attempt of bounded duration: wrap it in `engine::backend::retry::Retry`. Whether a name can be
-/// taken twice is not known before [`S3Backend::probe_create`] found out: some servers ignore the condition silently.
+/// taken twice is not known before `engine::probe` found out: some servers ignore the condition silently.
 #[derive(Debug)]
 pub struct S3Backend {
     options: S3Options,
@@ -293,6 +292,17 @@ impl Backend for S3Backend {
 
     fn create_is_exclusive(&self) -> bool {
         self.exclusive.load(Ordering::Relaxed) && self.conditional.load(Ordering::Relaxed)
+    }
+
+    fn assume_exclusive(&self, exclusive: bool) {
+        self.exclusive.store(exclusive, Ordering::Relaxed);
+    }
+
+    fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        let request = self.client.head_object().bucket(&self.options.bucket).key(self.full_key(key)).send();
+        let head = self.named(key.as_str(), self.call(self.options.attempt_timeout, request))?;
+        let seconds = head.last_modified().and_then(|time| u64::try_from(time.secs()).ok());
+        Ok(seconds.and_then(|s| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(s))))
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -220,6 +220,14 @@ impl Backend for FaultBackend {
 
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
+    }
+
+    fn assume_exclusive(&self, exclusive: bool) {
+        self.inner.assume_exclusive(exclusive);
+    }
+
+    fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.inner.stored_at(key)
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

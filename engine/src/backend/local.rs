@@ -13,6 +13,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
@@ -20,6 +21,9 @@ use rustix::io::Errno;
 
 use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
 use crate::monitor::lock;
+
+/// How often directories are made anew because somebody takes away empty ones at the same moment.
+const PARENT_ATTEMPTS: u32 = 20;
 
 /// Objects as files below a directory.
 ///
@@ -159,6 +163,14 @@ impl LocalBackend {
         Ok(())
     }
 
+    /// Takes away the directory that held a deleted file, if nothing else is in it. The root stays.
+    fn remove_if_empty(&self, path: &Path) {
+        if let Some(parent) = path.parent().filter(|parent| *parent != self.root) {
+            // Mostly it is not empty, which only the attempt tells.
+            let _ = fs::remove_dir(parent);
+        }
+    }
+
     /// Remembers for the next barrier that the directories from `path` up to the root have to be synced. All of them
     /// every time: an upper one may have been made by another thread, or by a process that did not live to sync it.
     fn mark_dirty(&self, path: &Path) {
@@ -208,7 +220,10 @@ impl Backend for LocalBackend {
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
         let path = self.path(key);
         let mut outcome = self.write_new(&path, &body);
-        if outcome.as_ref().is_err_and(|e| e.error.kind() == io::ErrorKind::NotFound) {
+        for _ in 0..PARENT_ATTEMPTS {
+            if !outcome.as_ref().is_err_and(|e| e.error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
             self.make_parents(key)?;
             outcome = self.write_new(&path, &body);
         }
@@ -223,6 +238,11 @@ impl Backend for LocalBackend {
 
     fn create_is_exclusive(&self) -> bool {
         self.probe_publish()
+    }
+
+    fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        let modified = fs::metadata(self.path(key)).and_then(|metadata| metadata.modified());
+        modified.map(Some).map_err(|e| self.io_error(key.as_str(), "look at the file", &e))
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {
@@ -267,7 +287,10 @@ impl Backend for LocalBackend {
 
     fn delete(&self, key: &ObjectKey) -> Result<(), BackendError> {
         match fs::remove_file(self.path(key)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.remove_if_empty(&self.path(key));
+                Ok(())
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.missing(key.as_str()) {
                 missing if missing.kind == ErrorKind::NotFound => Ok(()),
                 no_store => Err(no_store),
@@ -282,6 +305,11 @@ impl Backend for LocalBackend {
         // Deepest first, so that a name never leads to a directory whose own names are lost.
         while let Some(directory) = todo.pop_last() {
             if let Err(error) = write::sync_directory(&directory) {
+                // One that became empty was taken away, by whoever deleted the last file in it.
+                let may_be_gone = directory != self.root && directory.parent().is_some_and(Path::is_dir);
+                if error.kind() == io::ErrorKind::NotFound && may_be_gone {
+                    continue;
+                }
                 todo.insert(directory);
                 lock(&self.dirty).append(&mut todo);
                 return Err(self.io_error("", "sync a directory", &error));

@@ -13,6 +13,7 @@ pub mod retry;
 pub mod suite;
 
 use std::fmt;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
@@ -131,6 +132,17 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Whether `create` is known never to replace an object, even in a race.
     fn create_is_exclusive(&self) -> bool;
+
+    /// Takes note of what [`crate::probe`] found out about `create`, where the store itself cannot know.
+    fn assume_exclusive(&self, exclusive: bool) {
+        let _ = exclusive;
+    }
+
+    /// When an object was stored by the store's clock; `None` where it does not tell. For people: nothing is decided by it.
+    fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        let _ = key;
+        Ok(None)
+    }
 
     /// The whole object. Fails with `Corrupt`, before fetching it all, if it is larger than `max` bytes.
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError>;

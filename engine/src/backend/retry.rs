@@ -3,7 +3,7 @@
 //! Knows no store: [`BackendError::is_temporary`] and the kind of error decide.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -168,6 +168,14 @@ impl Backend for Retry {
 
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
+    }
+
+    fn assume_exclusive(&self, exclusive: bool) {
+        self.inner.assume_exclusive(exclusive);
+    }
+
+    fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.repeat(|_| self.inner.stored_at(key))
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

@@ -123,7 +123,18 @@ pub fn run(
     options: &BackupOptions,
     monitor: &Arc<dyn Monitor>,
 ) -> Result<BackupOutcome> {
-    let mut lost = Vec::new();
+    run_without(repo, source, options, &[], monitor)
+}
+
+/// As [`run`], where these packs are known to be gone.
+pub(crate) fn run_without(
+    repo: &Arc<Repository>,
+    source: &mut Sources<'_>,
+    options: &BackupOptions,
+    lost: &[(Epoch, ObjectId)],
+    monitor: &Arc<dyn Monitor>,
+) -> Result<BackupOutcome> {
+    let mut lost = lost.to_vec();
     let mut reader = Arc::new(Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
     let mut parent = options.parent.as_ref().map(|p| ParentView {
         reader: Arc::clone(&reader),

@@ -6,10 +6,10 @@ mod build;
 mod list;
 mod read;
 
-pub use ahead::CatalogAhead;
+pub use ahead::{CatalogAhead, Gap, Step};
 pub use build::CatalogBuilder;
 pub use list::{ListBuilder, ListReader};
-pub use read::{CatalogReader, lookup};
+pub use read::{CatalogReader, Span, lookup};
 
 use crate::error::Result;
 use crate::id::BlobId;

@@ -7,15 +7,28 @@ use crate::id::BlobId;
 use crate::path::EntryPath;
 use crate::repo::Reader;
 
-/// The entries of a catalog in order.
+/// The entries of a catalog in order. After an error with one node, the next call goes on behind what lies below it.
 pub struct CatalogReader<'r> {
     reader: &'r Reader,
+    /// The root, as long as it has not been read.
+    root: Option<BlobId>,
     /// Inner nodes on the way down: their level and the children not yet visited, in reverse order.
     inner: Vec<(u8, Vec<Child>)>,
     /// Entries of the current leaf in reverse order.
     leaf: Vec<Entry>,
     /// Last path of the leaf before: within a leaf order was checked when it was parsed, and it holds across leaves too.
     last: Option<EntryPath>,
+    /// What the node that failed last stands for.
+    failed: Option<Span>,
+}
+
+/// What a node stands for, as its parent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Path of the last entry below it.
+    pub last: EntryPath,
+    /// Entries below it.
+    pub entries: u64,
 }
 
 impl<'r> CatalogReader<'r> {
@@ -24,18 +37,25 @@ impl<'r> CatalogReader<'r> {
         Self::at(reader, root, &EntryPath::root())
     }
 
+    /// As [`Self::new`], but an error in the nodes above the first entry shows with the first entry.
+    #[must_use]
+    pub fn lazy(reader: &'r Reader, root: Option<BlobId>) -> Self {
+        Self { reader, root, inner: Vec::new(), leaf: Vec::new(), last: None, failed: None }
+    }
+
     /// The entries from the first one that is not below `start` in order.
     pub fn at(reader: &'r Reader, root: Option<BlobId>, start: &EntryPath) -> Result<Self> {
-        let mut this = Self { reader, inner: Vec::new(), leaf: Vec::new(), last: None };
+        let mut this = Self::lazy(reader, None);
         if let Some(root) = root {
-            this.descend(&root, None, start)?;
+            this.descend(&root, None, None, start)?;
         }
         Ok(this)
     }
 
     /// Loads the node and goes down to the leaf where `start` belongs.
-    fn descend(&mut self, node: &BlobId, expected: Option<u8>, start: &EntryPath) -> Result<()> {
+    fn descend(&mut self, node: &BlobId, expected: Option<u8>, span: Option<Span>, start: &EntryPath) -> Result<()> {
         let (mut id, mut expected) = (*node, expected);
+        self.failed = span;
         loop {
             let damaged = |e: &dyn std::fmt::Display| Error::damaged(format!("catalog node {id}"), e);
             let bytes = self.reader.node(&id)?;
@@ -60,6 +80,7 @@ impl<'r> CatalogReader<'r> {
                     let Some(next) = children.pop() else { return Ok(()) };
                     self.inner.push((level, children));
                     (id, expected) = (next.id, Some(level - 1));
+                    self.failed = Some(Span { last: next.last, entries: next.entries });
                 }
             }
         }
@@ -77,13 +98,26 @@ impl<'r> CatalogReader<'r> {
                 }
                 return Ok(Some(entry));
             }
+            if let Some(root) = self.root.take() {
+                self.descend(&root, None, None, &EntryPath::root())?;
+                continue;
+            }
             let Some((level, children)) = self.inner.last_mut() else { return Ok(None) };
             let level = *level;
             match children.pop() {
-                Some(child) => self.descend(&child.id, Some(level - 1), &EntryPath::root())?,
+                Some(child) => {
+                    let span = Span { last: child.last, entries: child.entries };
+                    self.descend(&child.id, Some(level - 1), Some(span), &EntryPath::root())?;
+                }
                 None => drop(self.inner.pop()),
             }
         }
+    }
+
+    /// What is lost after an error: what lies below the node that could not be read. `None` if nobody knows.
+    #[must_use]
+    pub fn failed(&self) -> Option<&Span> {
+        self.failed.as_ref()
     }
 
     /// The next entry and all that come after it in its leaf; empty at the end.

@@ -10,6 +10,7 @@
 mod data;
 mod head;
 mod node;
+mod stored;
 mod structure;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+pub use stored::{StoredReport, stored_objects};
 
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
@@ -117,7 +120,7 @@ pub fn run(
     let (view, built) = load(&check, cache_dir)?;
     report.segments = view.segments.len() as u64;
     report.blobs = built.index.len();
-    let packs = structure::compare_packs(&check, &built, &mut report)?;
+    let packs = structure::compare_packs(&check, &view, &built, &mut report)?;
     tree::check(&check, &view, &built.index, &packs, &mut report)?;
     if built.complete {
         structure::compare_cache(&check, cache_dir, &view, &built.index);

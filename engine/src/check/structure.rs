@@ -46,6 +46,8 @@ pub(super) struct Built {
     pub(super) packs: Vec<KnownPack>,
     /// Whether every segment could be read.
     pub(super) complete: bool,
+    /// Segments that are damaged, and how.
+    pub(super) damaged: Vec<(SegmentName, String)>,
     dir: Option<PathBuf>,
 }
 
@@ -69,8 +71,8 @@ pub(super) fn build_index(check: &Check<'_>, cache_dir: Option<&Path>, view: &Vi
         Index::discard(dir)?;
     }
     let index = Index::open(dir.as_deref(), check.repo.id())?;
-    let mut built = Built { index, packs: Vec::new(), complete: true, dir };
-    let (packs, failed) = (Mutex::new(Vec::new()), Mutex::new(false));
+    let mut built = Built { index, packs: Vec::new(), complete: true, damaged: Vec::new(), dir };
+    let (packs, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     built.index.sync(&view.segments, &|name: &SegmentName| {
         check.go_on()?;
         match load_segment(check.repo, name).and_then(|records| Ok((known_packs(check, name, &records)?, records))) {
@@ -79,13 +81,19 @@ pub(super) fn build_index(check: &Check<'_>, cache_dir: Option<&Path>, view: &Vi
                 Ok(records)
             }
             Err(error) => {
-                *lock(&failed) = true;
-                check.absorb(names::segment(name), error)?;
+                lock(&failed).push((*name, error));
                 Ok(Vec::new())
             }
         }
     })?;
-    built.complete = !*lock(&failed);
+    for (name, error) in std::mem::take(&mut *lock(&failed)) {
+        built.complete = false;
+        match error {
+            Error::Damaged { detail, .. } => built.damaged.push((name, detail)),
+            Error::Interrupted => return Err(error),
+            error => check.absorb(names::segment(&name), error)?,
+        }
+    }
     built.packs = std::mem::take(&mut *lock(&packs));
     unite(check, &mut built.packs);
     Ok(built)
@@ -130,16 +138,23 @@ pub(super) struct Packs {
 }
 
 /// Lists the packs once and compares.
-pub(super) fn compare_packs(check: &Check<'_>, built: &Built, report: &mut CheckReport) -> Result<Packs> {
+pub(super) fn compare_packs(check: &Check<'_>, view: &View, built: &Built, report: &mut CheckReport) -> Result<Packs> {
     check.monitor.stage("packs");
     check.go_on()?;
     let mut listed = HashMap::new();
     check.repo.backend().list("packs/", &mut |meta| {
         listed.extend(names::parse_epoch_id(&meta.key, "packs").map(|name| (name, meta.size)));
     })?;
-    let (mut known, mut lost) = (Vec::with_capacity(built.packs.len()), HashSet::new());
+    let (mut known, mut lost, mut marked) = (Vec::with_capacity(built.packs.len()), HashSet::new(), 0_u64);
     for pack in &built.packs {
         let name = (pack.epoch, pack.id);
+        if view.damaged.contains(&name) {
+            // Known already: it counts for nothing, in whatever state it is.
+            listed.remove(&name);
+            lost.insert(name);
+            marked += 1;
+            continue;
+        }
         match listed.remove(&name) {
             None => {
                 check.gone(names::pack(pack.epoch, &pack.id), "is not in the store, though the index names it");
@@ -166,7 +181,23 @@ pub(super) fn compare_packs(check: &Check<'_>, built: &Built, report: &mut Check
     report.packs = built.packs.len() as u64;
     report.unreferenced_packs = unreferenced.len() as u64;
     report.unreferenced_bytes = unreferenced.iter().map(|(.., size)| size).sum();
+    if marked > 0 {
+        check.monitor.note(format!("{marked} packs are marked as damaged by an earlier repair; nothing new refers to them"));
+    }
+    judge_segments(check, &built.damaged, unreferenced.is_empty());
     Ok(Packs { known, missing, unreferenced })
+}
+
+/// A damaged segment is a finding as long as there may be packs that only it named.
+fn judge_segments(check: &Check<'_>, damaged: &[(SegmentName, String)], all_known: bool) {
+    for (name, detail) in damaged {
+        let object = names::segment(name);
+        if all_known {
+            check.monitor.note(format!("{object}: {detail}; but every pack is in another segment"));
+        } else {
+            check.problem(object, format_args!("{detail}; 'repair index' reads from the packs what it said"));
+        }
+    }
 }
 
 /// Compares the user's index cache with what the segments say, as far as it is up to date. A cache is no part of the

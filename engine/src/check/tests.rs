@@ -1,5 +1,6 @@
 //! Damage of every kind to every object of small repositories: all of it is found, none of it ends the check.
 
+mod rot;
 mod sample;
 
 use std::fs;

@@ -127,6 +127,9 @@ impl Walk<'_> {
             Err(error) => {
                 let needed = unit.items.first().map_or_else(String::new, |(_, node)| self.needed_by(node));
                 self.check.absorb(format_args!("{object} ({} nodes, {needed})", unit.items.len()), error.into())?;
+                for (at, node) in unit.items {
+                    self.other_copy(at.pack, node, &mut found)?;
+                }
                 return Ok(found);
             }
         };
@@ -134,8 +137,12 @@ impl Walk<'_> {
         for items in unit.items.chunk_by(|a, b| a.0.frame == b.0.frame) {
             let Some((at, first)) = items.first() else { continue };
             if let Err(error) = self.open(summary, at.frame, range.start, &mut bytes, buffer) {
+                let mut lost = 0;
+                for (_, node) in items {
+                    lost += usize::from(!self.other_copy(at.pack, node, &mut found)?);
+                }
                 let (count, needed) = (items.len(), self.needed_by(first));
-                let message = format!("frame {}: {error}; {count} nodes are lost ({needed})", at.frame);
+                let message = format!("frame {}: {error}; {lost} of {count} nodes in it are nowhere else ({needed})", at.frame);
                 self.check.problem(&object, message);
                 continue;
             }
@@ -143,14 +150,37 @@ impl Walk<'_> {
                 let plain = buffer.get(at.offset as usize..).and_then(|p| p.get(..at.length as usize));
                 match plain.filter(|plain| self.check.repo.keys().blob_id(plain) == node.id) {
                     Some(plain) => self.node(node, plain, &mut found)?,
-                    None => self.check.problem(
-                        &object,
-                        format_args!("frame {}: a node is not what its id says ({})", at.frame, self.needed_by(node)),
-                    ),
+                    None => {
+                        let message = format!("frame {}: a node is not what its id says ({})", at.frame, self.needed_by(node));
+                        self.check.problem(&object, message);
+                        self.other_copy(at.pack, node, &mut found)?;
+                    }
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Checks a node by another copy than the one in the pack `bad`; whether there is one that can be read.
+    fn other_copy(&self, bad: u32, node: &Pending, found: &mut Found) -> Result<bool> {
+        let mut tried = HashSet::from([bad]);
+        let mut plain = Vec::new();
+        while let Some(at) = self.index.locate(&node.id, &|pack| !self.missing.contains(&pack) && !tried.contains(&pack))? {
+            tried.insert(at.pack);
+            let summary = self.index.pack(at.pack)?;
+            let Some(frame) = summary.frames.get(at.frame as usize) else { continue };
+            let (object, start) = (names::pack(summary.epoch, &summary.id), u64::from(frame.offset));
+            let Ok(bytes) = self.check.repo.backend().read_range(&object, start, frame.sealed as usize) else { continue };
+            if self.open(&summary, at.frame, start, &mut Vec::from(bytes), &mut plain).is_err() {
+                continue;
+            }
+            let data = plain.get(at.offset as usize..).and_then(|p| p.get(..at.length as usize));
+            if let Some(data) = data.filter(|data| self.check.repo.keys().blob_id(data) == node.id) {
+                self.node(node, data, found)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn open(&self, summary: &PackSummary, number: u32, start: u64, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<(), String> {

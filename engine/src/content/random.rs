@@ -14,7 +14,7 @@ use crate::id::BlobId;
 use crate::monitor::lock;
 use crate::repo::Reader;
 
-/// Decoded frames that are kept, in bytes.
+/// Decoded frames that are kept, in bytes, unless said otherwise.
 const CACHE_BYTES: usize = 8 << 20;
 
 /// Buffers that wait to be used again: fresh memory of this size costs as much as a quarter of decoding into it.
@@ -40,11 +40,11 @@ impl Drop for Frame {
     }
 }
 
-#[derive(Default)]
 struct Frames {
     /// The one used last in front.
     frames: VecDeque<(FrameKey, Arc<Frame>)>,
     bytes: usize,
+    limit: usize,
 }
 
 impl Frames {
@@ -59,7 +59,7 @@ impl Frames {
     fn put(&mut self, key: FrameKey, frame: &Arc<Frame>) {
         self.bytes += frame.bytes.len();
         self.frames.push_front((key, Arc::clone(frame)));
-        while self.bytes > CACHE_BYTES && self.frames.len() > 1 {
+        while self.bytes > self.limit && self.frames.len() > 1 {
             if let Some((_, old)) = self.frames.pop_back() {
                 self.bytes -= old.bytes.len();
             }
@@ -67,19 +67,33 @@ impl Frames {
     }
 }
 
-/// The stored files of a repository, for reading at random from many threads. Memory: 8 MiB of frames, 16 MiB of
-/// spare buffers, and what each open file needs.
+/// The stored files of a repository, for reading at random from many threads. Memory: 8 MiB of frames unless said
+/// otherwise, 16 MiB of spare buffers, and what each open file needs.
 pub struct StoredFiles {
     reader: Arc<Reader>,
     frames: Mutex<Frames>,
     spare: Spare,
+    /// The store itself failed.
+    failure: Mutex<Option<Error>>,
 }
 
 impl StoredFiles {
     /// Reads through `reader`.
     #[must_use]
     pub fn new(reader: Arc<Reader>) -> Arc<Self> {
-        Arc::new(Self { reader, frames: Mutex::default(), spare: Spare::default() })
+        Self::with_cache(reader, CACHE_BYTES)
+    }
+
+    /// As [`Self::new`], with so many bytes of frames: about one frame of 2 MiB for each file that is read at a time.
+    #[must_use]
+    pub fn with_cache(reader: Arc<Reader>, limit: usize) -> Arc<Self> {
+        let frames = Mutex::new(Frames { frames: VecDeque::new(), bytes: 0, limit });
+        Arc::new(Self { reader, frames, spare: Spare::default(), failure: Mutex::default() })
+    }
+
+    /// The first failure of a [`StoredContent::lazy`] that was not about the file: the store could not be reached.
+    pub fn take_failure(&self) -> Option<Error> {
+        lock(&self.failure).take()
     }
 
     /// Opens the content of a regular file.
@@ -345,7 +359,13 @@ impl OpenFile for OpenStored {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.reader.read_at(self.at, buffer).map_err(io::Error::other)?;
+        let n = self.reader.read_at(self.at, buffer).map_err(|error| {
+            let message = error.to_string();
+            if !error.is_local() {
+                lock(&self.reader.files.failure).get_or_insert(error);
+            }
+            io::Error::other(message)
+        })?;
         self.at += n as u64;
         Ok(n)
     }

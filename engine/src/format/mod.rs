@@ -43,6 +43,8 @@ pub enum ObjectKind {
     Forget = 10,
     /// `sessions/<E>/<id>`
     Session = 11,
+    /// `damaged/<id>`
+    Damage = 12,
 }
 
 /// The next size in the Padmé series (Nikitin et al., PoPETS 2019(4)): at most 12 % above `length`, and below 3.2 % from

@@ -1,4 +1,4 @@
-//! Snapshots, sessions and requests to forget as bytes.
+//! Snapshots, sessions, requests to forget and marks of damage as bytes.
 
 use minicbor::Decoder;
 
@@ -230,19 +230,37 @@ pub fn open_session(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Resu
 
 /// Seals a request to forget snapshots: their names.
 pub fn seal_forget(key: &Key, repo: RepoId, snapshots: &[(Epoch, ObjectId)]) -> Result<Vec<u8>, FormatError> {
-    let body = cbor::encode(|e| {
-        e.map(1)?.u8(0)?.array(snapshots.len() as u64)?;
-        for (epoch, id) in snapshots {
-            e.array(2)?.u64(*epoch)?.bytes(&id.0)?;
-        }
-        Ok(())
-    });
-    object::seal(key, ObjectKind::Forget, repo, 0, &body)
+    seal_names(key, repo, ObjectKind::Forget, snapshots)
 }
 
 /// Opens a request to forget.
 pub fn open_forget(key: &Key, repo: RepoId, bytes: &[u8]) -> Result<Vec<(Epoch, ObjectId)>, FormatError> {
-    let body = object::open(key, ObjectKind::Forget, repo, 0, bytes)?;
+    open_names(key, repo, ObjectKind::Forget, bytes)
+}
+
+/// Seals a mark of damage: names of packs that nothing new may refer to.
+pub fn seal_damage(key: &Key, repo: RepoId, packs: &[(Epoch, ObjectId)]) -> Result<Vec<u8>, FormatError> {
+    seal_names(key, repo, ObjectKind::Damage, packs)
+}
+
+/// Opens a mark of damage.
+pub fn open_damage(key: &Key, repo: RepoId, bytes: &[u8]) -> Result<Vec<(Epoch, ObjectId)>, FormatError> {
+    open_names(key, repo, ObjectKind::Damage, bytes)
+}
+
+fn seal_names(key: &Key, repo: RepoId, kind: ObjectKind, names: &[(Epoch, ObjectId)]) -> Result<Vec<u8>, FormatError> {
+    let body = cbor::encode(|e| {
+        e.map(1)?.u8(0)?.array(names.len() as u64)?;
+        for (epoch, id) in names {
+            e.array(2)?.u64(*epoch)?.bytes(&id.0)?;
+        }
+        Ok(())
+    });
+    object::seal(key, kind, repo, 0, &body)
+}
+
+fn open_names(key: &Key, repo: RepoId, kind: ObjectKind, bytes: &[u8]) -> Result<Vec<(Epoch, ObjectId)>, FormatError> {
+    let body = object::open(key, kind, repo, 0, bytes)?;
     let mut d = Decoder::new(&body);
     let mut names = None;
     cbor::map(&mut d, |field, d| {
@@ -286,6 +304,9 @@ mod tests {
             assert_eq!(open(&key, repo, 9, &bytes).expect("opens"), snapshot);
         }
         let names = vec![(3, ObjectId([9; 32]))];
-        assert_eq!(open_forget(&key, repo, &seal_forget(&key, repo, &names).expect("seals")).expect("opens"), names);
+        let (forget, damage) = (seal_forget(&key, repo, &names).expect("seals"), seal_damage(&key, repo, &names).expect("seals"));
+        assert_eq!(open_forget(&key, repo, &forget).expect("opens"), names);
+        assert_eq!(open_damage(&key, repo, &damage).expect("opens"), names);
+        assert!(open_damage(&key, repo, &forget).is_err() && open_forget(&key, repo, &damage).is_err());
     }
 }

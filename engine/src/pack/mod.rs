@@ -7,5 +7,5 @@ mod read;
 mod write;
 
 pub use buffer::BufferPool;
-pub use read::{open_directory, open_frame};
+pub use read::{open_directory, open_frame, read_directory};
 pub use write::{OpenPack, SealedPack};

@@ -1,22 +1,62 @@
 //! Opening the parts of a stored pack.
 
+use bytes::Bytes;
+
 use crate::codec;
+use crate::crypto::Key;
 use crate::crypto::frames::PackCipher;
+use crate::error::Error;
 use crate::format::object::FormatError;
-use crate::format::pack::{Compression, Directory, FrameEntry, LOCATOR_LEN, Locator, MAX_PACK, part};
+use crate::format::pack::{Compression, Directory, FrameEntry, HEADER_LEN, LOCATOR_LEN, Locator, MAX_PACK, parse_header, part};
+use crate::id::RepoId;
 
 /// Reads the directory of a whole pack from its end.
 pub fn open_directory(cipher: &PackCipher, pack: &[u8]) -> Result<Directory, FormatError> {
     let size = pack.len() as u64;
-    if size > MAX_PACK {
-        return Err(FormatError::Size(pack.len()));
-    }
-    let (_, locator) = pack.split_last_chunk::<LOCATOR_LEN>().ok_or(FormatError::Size(pack.len()))?;
-    let mut locator = *locator;
-    let text = cipher.open(part::LOCATOR.0, part::LOCATOR.1, &mut locator).map_err(|_| FormatError::NotAuthentic)?;
-    let locator = Locator::parse(text, size)?;
+    let (_, tail) = pack.split_last_chunk::<LOCATOR_LEN>().ok_or(FormatError::Size(pack.len()))?;
+    let locator = open_locator(cipher, tail, size)?;
     let range = locator.offset as usize..locator.offset as usize + locator.sealed as usize;
-    let mut sealed = pack.get(range).ok_or(FormatError::Size(pack.len()))?.to_vec();
+    let sealed = pack.get(range).ok_or(FormatError::Size(pack.len()))?.to_vec();
+    open_located(cipher, &locator, sealed)
+}
+
+/// Reads header and directory of a stored pack of `size` bytes by three small reads; `fetch` gives so many bytes from an
+/// offset on. `object` is its name, for messages.
+///
+/// # Errors
+///
+/// What `fetch` returns; [`Error::Damaged`] for what does not authenticate or parse.
+pub fn read_directory(
+    data_key: &Key,
+    repo: &RepoId,
+    object: &str,
+    size: u64,
+    fetch: &dyn Fn(u64, usize) -> crate::error::Result<Bytes>,
+) -> crate::error::Result<(Vec<u8>, Directory)> {
+    let damaged = |e: FormatError| Error::damaged(object, e);
+    if size < (HEADER_LEN + LOCATOR_LEN) as u64 || size > MAX_PACK {
+        return Err(damaged(FormatError::Size(usize::try_from(size).unwrap_or(usize::MAX))));
+    }
+    let header = fetch(0, HEADER_LEN)?;
+    let (length, cipher) = parse_header(data_key, repo, &header).map_err(damaged)?;
+    let tail = fetch(size - LOCATOR_LEN as u64, LOCATOR_LEN)?;
+    let tail: &[u8; LOCATOR_LEN] = tail.first_chunk().ok_or_else(|| damaged(FormatError::Size(tail.len())))?;
+    let locator = open_locator(&cipher, tail, size).map_err(damaged)?;
+    let sealed = fetch(u64::from(locator.offset), locator.sealed as usize)?;
+    let directory = open_located(&cipher, &locator, sealed.into()).map_err(damaged)?;
+    Ok((header.get(..length).unwrap_or_default().to_vec(), directory))
+}
+
+fn open_locator(cipher: &PackCipher, sealed: &[u8; LOCATOR_LEN], size: u64) -> Result<Locator, FormatError> {
+    if size > MAX_PACK {
+        return Err(FormatError::Size(usize::try_from(size).unwrap_or(usize::MAX)));
+    }
+    let mut sealed = *sealed;
+    let text = cipher.open(part::LOCATOR.0, part::LOCATOR.1, &mut sealed).map_err(|_| FormatError::NotAuthentic)?;
+    Locator::parse(text, size)
+}
+
+fn open_located(cipher: &PackCipher, locator: &Locator, mut sealed: Vec<u8>) -> Result<Directory, FormatError> {
     let text = cipher.open(part::DIRECTORY.0, part::DIRECTORY.1, &mut sealed).map_err(|_| FormatError::NotAuthentic)?;
     let mut plain = Vec::new();
     expand(text, locator.compression, locator.raw, &mut plain)?;

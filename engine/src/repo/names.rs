@@ -83,6 +83,12 @@ pub fn forget(id: &ObjectId) -> ObjectKey {
     key(format_args!("forget/{id}"))
 }
 
+/// `damaged/<id>`
+#[must_use]
+pub fn damage(id: &ObjectId) -> ObjectKey {
+    key(format_args!("damaged/{id}"))
+}
+
 /// `epochs/<E>.<role>`
 #[must_use]
 pub fn epoch(epoch: Epoch, role: EpochRole) -> ObjectKey {

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::{Repository, View, names};
+use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::pack::{BlobKind, FrameEntry, PackRecord, SegmentName, parse_header};
 use crate::format::{object, segment};
 use crate::id::{BlobId, Epoch, ObjectId};
 use crate::index::{Index, Location, PackSummary};
-use crate::monitor::{Monitor, lock};
+use crate::monitor::{Collector, Monitor, Problem, lock};
 use crate::pack;
 
 /// Decoded frames of nodes that are kept: neighbouring nodes lie in the same frame.
@@ -80,7 +81,7 @@ impl Reader {
     /// Loads the view and brings the index up to date. The index lives in `cache_dir`, or in memory without one.
     pub fn open(repo: Arc<Repository>, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
         let view = repo.load_view(monitor)?;
-        Self::with_view(repo, view, cache_dir)
+        Self::with_view(repo, view, cache_dir, monitor)
     }
 
     /// As [`Self::open`], for a writer: without what it must not refer to. `lost` packs are known to be gone and count as
@@ -98,14 +99,13 @@ impl Reader {
         }
         view.condemned.extend(lost);
         view.segments.retain(|s| !view.fenced.contains(s));
-        Self::with_view(repo, view, cache_dir)
+        Self::with_view(repo, view, cache_dir, monitor)
     }
 
-    fn with_view(repo: Arc<Repository>, view: View, cache_dir: Option<&Path>) -> Result<Self> {
-        let load = |name: &SegmentName| load_segment(&repo, name);
-        let open = || -> Result<Index> {
+    fn with_view(repo: Arc<Repository>, mut view: View, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
+        let mut open = || -> Result<Index> {
             let index = Index::open(cache_dir, repo.id())?;
-            index.sync(&view.segments, &load)?;
+            sync_readable(&repo, &index, &mut view)?;
             Ok(index)
         };
         let index = match (open(), cache_dir) {
@@ -115,6 +115,9 @@ impl Reader {
             }
             (result, _) => result?,
         };
+        if !view.unreadable.is_empty() {
+            report_unreadable(&repo, &index, &view, monitor)?;
+        }
         let mut condemned = HashSet::new();
         if !view.condemned.is_empty() {
             index.packs(|ordinal, epoch, id, _| {
@@ -146,7 +149,11 @@ impl Reader {
 
     /// Where a blob lies, condemned packs included: they can be read as long as they are there.
     pub fn locate(&self, id: &BlobId) -> Result<Location> {
-        self.index.locate(id, &|_| true)?.ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
+        let found = match self.locate_usable(id)? {
+            None if !self.condemned.is_empty() => self.index.locate(id, &|_| true)?,
+            found => found,
+        };
+        found.ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
     }
 
     /// Where else a blob lies than in the packs that were `tried`.
@@ -255,6 +262,64 @@ impl Reader {
         lock(&self.frames).ahead = Ahead { pack, frames, sealed, offset, window };
         Ok(own)
     }
+}
+
+/// Brings the index up to date. Segments that cannot be read are left out, and noted in the view.
+fn sync_readable(repo: &Repository, index: &Index, view: &mut View) -> Result<()> {
+    loop {
+        let failed = Mutex::new(Vec::new());
+        let load = |name: &SegmentName| {
+            let loaded = load_segment(repo, name);
+            if loaded.as_ref().is_err_and(is_lost) {
+                lock(&failed).push(*name);
+            }
+            loaded
+        };
+        let result = index.sync(&view.segments, &load);
+        let failed = std::mem::take(&mut *lock(&failed));
+        match &result {
+            Err(error) if is_lost(error) && !failed.is_empty() => {}
+            _ => return result,
+        }
+        let is_gone = matches!(&result, Err(Error::Backend(_)));
+        if is_gone && repo.load_view(&Collector::default())?.head != view.head {
+            // A newer seal has replaced it.
+            return result;
+        }
+        view.segments.retain(|name| !failed.contains(name));
+        view.unreadable.extend(failed);
+    }
+}
+
+fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Backend(e) => e.kind == ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// An unreadable segment is a loss only if there are packs that no other one names.
+fn report_unreadable(repo: &Repository, index: &Index, view: &View, monitor: &dyn Monitor) -> Result<()> {
+    let (mut known, mut unknown) = (HashSet::new(), 0_u64);
+    index.packs(|_, epoch, id, _| {
+        known.insert((epoch, id));
+    })?;
+    repo.backend().list("packs/", &mut |meta| {
+        let name = names::parse_epoch_id(&meta.key, "packs");
+        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.condemned.contains(&name)));
+    })?;
+    for name in &view.unreadable {
+        let subject = names::segment(name).to_string();
+        if unknown == 0 {
+            monitor.note(format!("{subject}: cannot be read, but all packs are in other segments"));
+        } else {
+            let message =
+                format!("cannot be read, and {unknown} packs are in no other segment; 'repair index' finds out what they hold");
+            monitor.problem(Problem { subject, message });
+        }
+    }
+    Ok(())
 }
 
 /// Reads one index segment.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::Repository;
 use super::names::{self, EpochRole, SnapshotName};
 use super::parallel;
-use crate::backend::ErrorKind;
+use crate::backend::{ErrorKind, ObjectKey, ObjectMeta};
 use crate::error::{Error, Result};
 use crate::format::pack::SegmentName;
 use crate::format::{ObjectKind, epoch, object, snapshot};
@@ -27,6 +27,10 @@ pub struct View {
     pub head: Option<(Epoch, ObjectId)>,
     /// Packs that may disappear: nothing new may refer to them.
     pub condemned: HashSet<(Epoch, ObjectId)>,
+    /// Packs that a repair has found damaged or missing. They are among the condemned ones, whether maintenance knows or not.
+    pub damaged: HashSet<(Epoch, ObjectId)>,
+    /// Segments that count and cannot be read.
+    pub unreadable: Vec<SegmentName>,
     /// Index segments that count.
     pub segments: Vec<SegmentName>,
     /// Those among them that a writer must do without (W3): of an epoch whose fence stands and that no seal ends yet.
@@ -39,6 +43,7 @@ pub struct View {
     pub damage: Option<String>,
 }
 
+type PackNames = HashSet<(Epoch, ObjectId)>;
 type Marks = BTreeMap<Epoch, BTreeSet<EpochRole>>;
 
 impl Repository {
@@ -90,7 +95,9 @@ impl Repository {
             view.sealed = seal.snapshots.into_iter().map(|(epoch, id)| SnapshotName { epoch, id }).collect();
             valid.extend(&view.sealed);
         }
-        let forgotten = self.forgotten(monitor)?;
+        let (forgotten, damaged) = self.requests(monitor)?;
+        view.condemned.extend(&damaged);
+        view.damaged = damaged;
         valid.retain(|s| !forgotten.contains(s));
         valid.sort_unstable();
         valid.dedup();
@@ -201,19 +208,33 @@ impl Repository {
         Ok(result.is_ok())
     }
 
-    fn forgotten(&self, monitor: &dyn Monitor) -> Result<HashSet<SnapshotName>> {
-        let mut ids = Vec::new();
-        self.backend.list("forget/", &mut |meta| ids.extend(names::parse_id(&meta.key, "forget")))?;
-        let mut forgotten = HashSet::new();
-        let objects: Vec<_> = ids.iter().map(names::forget).collect();
+    /// Snapshots that somebody asked to forget, and packs that were found damaged.
+    fn requests(&self, monitor: &dyn Monitor) -> Result<(HashSet<SnapshotName>, PackNames)> {
+        let lists = parallel::map(self.backend.concurrency(), &["forget", "damaged"], |folder| -> Result<Vec<ObjectKey>> {
+            let mut found = Vec::new();
+            let mut each = |meta: ObjectMeta| found.extend(names::parse_id(&meta.key, folder).map(|_| meta.key));
+            self.backend.list(&format!("{folder}/"), &mut each)?;
+            Ok(found)
+        });
+        let mut objects = Vec::new();
+        for list in lists {
+            objects.extend(list?);
+        }
         let read = parallel::map(self.backend.concurrency(), &objects, |object| self.backend.read(object, object::MAX_SIZE));
+        let (mut forgotten, mut damaged) = (HashSet::new(), PackNames::new());
         for (object, bytes) in objects.into_iter().zip(read) {
-            match snapshot::open_forget(&self.keys.meta, self.id(), &bytes?) {
-                Ok(names) => forgotten.extend(names.into_iter().map(|(epoch, id)| SnapshotName { epoch, id })),
-                Err(e) => report_forged(monitor, &object, &e),
+            let (key, bytes) = (&self.keys.meta, bytes?);
+            let opened = if object.as_str().starts_with("forget/") {
+                let opened = snapshot::open_forget(key, self.id(), &bytes);
+                opened.map(|names| forgotten.extend(names.into_iter().map(|(epoch, id)| SnapshotName { epoch, id })))
+            } else {
+                snapshot::open_damage(key, self.id(), &bytes).map(|names| damaged.extend(names))
+            };
+            if let Err(e) = opened {
+                report_forged(monitor, &object, &e);
             }
         }
-        Ok(forgotten)
+        Ok((forgotten, damaged))
     }
 }
 

@@ -163,6 +163,35 @@ fn a_failed_barrier_is_not_forgotten() {
 }
 
 #[test]
+fn directories_go_with_their_last_file() {
+    let (_directory, store) = store();
+    store.create(&key("packs/00/a"), Bytes::new()).unwrap();
+    store.create(&key("packs/00/b"), Bytes::new()).unwrap();
+    store.delete(&key("packs/00/a")).unwrap();
+    assert!(store.root.join("packs/00").is_dir());
+    store.delete(&key("packs/00/b")).unwrap();
+    assert!(!store.root.join("packs/00").exists() && store.root.join("packs").is_dir());
+    store.barrier().unwrap();
+    store.create(&key("packs/00/a"), Bytes::new()).unwrap();
+    store.create(&key("c"), Bytes::new()).unwrap();
+    store.delete(&key("c")).unwrap();
+    store.barrier().unwrap();
+    // Somebody empties the directory again and again while others write to it.
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for i in 0..100 {
+                    let key = key(&format!("probe/{n}-{i}"));
+                    store.create(&key, Bytes::from_static(b"x")).unwrap();
+                    store.delete(&key).unwrap();
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn one_writer_of_many_wins_whole() {
     let (_directory, store) = store();
     let store = Arc::new(store);
