@@ -91,14 +91,4 @@ impl Error {
     pub fn damaged(object: impl ToString, detail: impl ToString) -> Self {
         Self::Damaged { object: object.to_string(), detail: detail.to_string() }
     }
-
-    /// Whether it concerns one object, so that others may well be readable.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::MissingBlob { .. } | Self::Damaged { .. } => true,
-            Self::Backend(e) => !matches!(e.kind, ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::NoStore),
-            _ => false,
-        }
-    }
 }
