@@ -1,7 +1,7 @@
 //! The engine of deduplicity: content-defined chunks, each stored once, compressed and encrypted, in immutable objects.
 //!
-//! Layers, each using only those above it in this list: values ([`id`], [`path`], [`entry`]); encoding; edges
-//! ([`backend`], [`fs`]); structures ([`index`]); the repository; the model; operations. `tests/layering.rs` checks the
+//! Layers, each using only those above it in this list: values ([`id`], [`path`], [`entry`]); encoding; the epoch
+//! [`protocol`]; edges ([`backend`], [`fs`]); structures ([`index`]); the repository; the model; operations. `tests/layering.rs` checks the
 //! direction. There is no tokio, no terminal and no command line in here.
 
 pub mod backend;
@@ -19,10 +19,12 @@ pub mod format;
 pub mod fs;
 pub mod id;
 pub mod index;
+pub mod maintain;
 pub mod monitor;
 pub mod pack;
 pub mod path;
 pub mod probe;
+pub mod protocol;
 pub mod repair;
 pub mod repo;
 pub mod restore;

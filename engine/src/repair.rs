@@ -22,11 +22,13 @@ pub use snapshots::{SnapshotRepair, SnapshotsRepair, snapshots};
 
 use crate::codec::Level;
 use crate::error::{Error, Result};
+use crate::format::epoch::EpochRole;
 use crate::format::pack::{PackRecord, SegmentName};
 use crate::format::segment;
 use crate::id::{Epoch, ObjectId};
 use crate::monitor::{Monitor, Problem};
-use crate::repo::{Reader, Repository, names};
+use crate::protocol::{self, Store as _};
+use crate::repo::{EpochStore, Reader, Repository, names};
 
 /// Tag of snapshots that repair has written.
 pub const REPAIRED_TAG: &str = "repaired";
@@ -134,6 +136,7 @@ impl<'a> SegmentWriter<'a> {
         }
         let (repo, epoch) = (self.reader.repo(), self.reader.view().epoch);
         repo.backend().barrier()?;
-        Ok((!repo.is_fenced(epoch, monitor)?).then_some(self.written))
+        let fenced = protocol::run(EpochStore::new(repo, monitor).has_mark(epoch, EpochRole::Fence))?;
+        Ok((!fenced).then_some(self.written))
     }
 }

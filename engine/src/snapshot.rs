@@ -1,5 +1,6 @@
 //! Listing snapshots and finding one by what a person types.
 
+use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::snapshot::{Snapshot, SnapshotKind};
 use crate::monitor::{Monitor, Problem};
@@ -24,6 +25,8 @@ pub fn list(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<Vec
     for (name, snapshot) in view.snapshots.iter().zip(read) {
         match snapshot {
             Ok(snapshot) => all.push(SnapshotRecord { name: *name, snapshot, sealed: view.sealed.contains(name) }),
+            // Maintenance has carried out a request to forget it meanwhile.
+            Err(Error::Backend(e)) if e.kind == ErrorKind::NotFound && !is_there(repo, name, monitor)? => {}
             Err(Error::Damaged { object, detail }) => monitor.problem(Problem { subject: object, message: detail }),
             Err(e) => return Err(e),
         }
@@ -40,6 +43,11 @@ pub fn list(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<Vec
     all.retain(|_| keep.next().unwrap_or(true));
     all.sort_by_key(|r| (r.snapshot.time, r.name.id));
     Ok(all)
+}
+
+/// Whether a snapshot still counts.
+fn is_there(repo: &Repository, name: &SnapshotName, monitor: &dyn Monitor) -> Result<bool> {
+    Ok(repo.load_view(monitor)?.snapshots.contains(name))
 }
 
 /// Finds a snapshot: `latest`, `latest~N` (the Nth before), or the start of an id.

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Modules of the engine from the ground up; each may use those of its own layer and below.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("ground", &["error", "monitor"]),
     ("values", &["id", "path", "entry"]),
     ("encoding", &["chunker", "codec", "crypto", "format"]),
+    ("protocol", &["protocol"]),
     ("edges", &["backend", "fs", "probe"]),
     ("structures", &["pack", "index"]),
     ("repository", &["repo"]),
     ("model", &["catalog", "snapshot", "content"]),
-    ("operations", &["backup", "copy", "repair", "restore", "check"]),
+    ("operations", &["backup", "copy", "repair", "restore", "check", "maintain"]),
 ];
 
 /// Upward on purpose: the engine's one error type wraps the store's, and a source of entries fails with it.

@@ -136,18 +136,21 @@ pub(crate) fn run_without(
 ) -> Result<BackupOutcome> {
     let mut lost = lost.to_vec();
     let mut reader = Arc::new(Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
-    let mut parent = options.parent.as_ref().map(|p| ParentView {
-        reader: Arc::clone(&reader),
-        id: Some(p.name.id),
-        root: p.snapshot.root,
-        started: p.snapshot.started,
-    });
+    let given = |reader: &Arc<Reader>| {
+        options.parent.as_ref().map(|p| ParentView {
+            reader: Arc::clone(reader),
+            id: Some(p.name.id),
+            root: p.snapshot.root,
+            started: p.snapshot.started,
+        })
+    };
+    let mut newer = None;
     for _ in 0..MAX_ROUNDS {
-        match pipeline::round(&reader, &mut *source(&reader)?, options, parent.as_ref(), monitor)? {
+        match pipeline::round(&reader, &mut *source(&reader)?, options, newer.or_else(|| given(&reader)).as_ref(), monitor)? {
             Round::Done(outcome) => return Ok(*outcome),
-            Round::Again { parent: newer, lost: more } => {
+            Round::Again { parent, lost: more } => {
                 lost.extend(more);
-                parent = newer.or(parent);
+                newer = parent;
             }
         }
         reader = Arc::new(Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);

@@ -9,15 +9,17 @@ use super::budget::Budget;
 use super::parent::{Compared, Parent, usable};
 use super::queue::{BatchResult, Queue};
 use super::read::{BATCH, Batch, Buffers, ReadContext, ReadUnit, UnitFile, read_unit};
-use super::session::{Commit, WriteSession};
+use super::session::WriteSession;
 use super::store::{Store, Upload};
 use super::{BackupOptions, BackupOutcome, ParentView, Round};
+use crate::backend::ErrorKind;
 use crate::catalog::CatalogBuilder;
 use crate::chunker::{Chunker, DEFAULT_SIZES};
 use crate::entry::{Content, Entry, EntrySource, Kind, LazyEntry, SourceContent, SourceEntry};
 use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotKind;
 use crate::monitor::{Monitor, Problem};
+use crate::protocol::Commit;
 use crate::repo::Reader;
 
 /// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
@@ -193,9 +195,25 @@ impl<'a> Coordinator<'a> {
         result
     }
 
+    /// Whether maintenance has ended a round since this one began: packs that it moved are gone then.
+    fn is_overtaken(&self) -> Result<bool> {
+        let view = self.store.reader.repo().load_view(&**self.monitor)?;
+        Ok(view.head != self.store.reader.view().head)
+    }
+
+    /// What is stored so far is indexed, and the next round finds it.
+    fn overtaken(&mut self) -> Result<Round> {
+        self.drain_all()?;
+        self.store_all()?;
+        Ok(Round::Again { parent: None, lost: Vec::new() })
+    }
+
     fn run_to_commit(&mut self, source: &mut dyn EntrySource) -> Result<Round> {
         while let Some(entry) = self.next(source)? {
-            self.admit(entry)?;
+            match self.admit(entry) {
+                Err(Error::Backend(e)) if e.kind == ErrorKind::NotFound => return self.overtaken(),
+                admitted => admitted?,
+            }
             while let Ok(result) = self.results.try_recv() {
                 self.take_in(result)?;
             }
@@ -257,6 +275,9 @@ impl<'a> Coordinator<'a> {
             Some(parent) => match parent.compare(&source, self.store) {
                 Err(Error::Damaged { object, detail }) => self.without_parent(&object, &detail),
                 Err(e @ Error::MissingBlob { .. }) => self.without_parent("parent snapshot", &e.to_string()),
+                Err(Error::Backend(e)) if e.kind == ErrorKind::NotFound && !self.is_overtaken()? => {
+                    self.without_parent(&e.key, &e.message)
+                }
                 other => other?,
             },
             None => Compared::New,

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::{self, Session, Snapshot, SnapshotKind, Totals};
 use crate::id::{BlobId, Epoch, ObjectId};
 use crate::monitor::Monitor;
-use crate::repo::{SnapshotName, names, now};
+use crate::protocol::{self, Commit, Rules, Writer};
+use crate::repo::{EpochStore, SnapshotName, names, now};
 
 /// A long backup saves what it has this often (W5).
 const PARTIAL_AFTER: Duration = Duration::from_secs(30 * 60);
@@ -27,16 +28,6 @@ pub(super) struct WriteSession {
     last_partial: Instant,
     stored_at_partial: u64,
     partials: Vec<SnapshotName>,
-}
-
-/// Result of a commit.
-pub(super) enum Commit {
-    /// The snapshot counts.
-    Committed(SnapshotName),
-    /// The epoch's fence stood already: the snapshot may be void and is not reported.
-    Fenced,
-    /// These packs are referred to, but are not in the store.
-    Lost(Vec<(Epoch, ObjectId)>),
 }
 
 impl WriteSession {
@@ -81,13 +72,9 @@ impl WriteSession {
         let repo = store.reader.repo();
         let (totals, problems, kind, parent) = tally;
         repo.backend().barrier()?;
-        let lost = store.missing_packs()?;
-        if !lost.is_empty() {
-            return Ok(Commit::Lost(lost));
-        }
         let mut tags = options.tags.clone();
         tags.extend(options.incomplete_tag.clone().filter(|tag| problems > 0 && !options.tags.contains(tag)));
-        let record = Snapshot {
+        let snapshot = Snapshot {
             time: options.time,
             started: self.started,
             host: options.host.clone(),
@@ -104,12 +91,8 @@ impl WriteSession {
             problems,
             origin: options.origin.clone(),
         };
-        let sealed = snapshot::seal(&repo.keys().meta, repo.id(), self.epoch, &record);
-        let bytes = sealed.map_err(|e| Error::damaged("the new snapshot", e))?;
-        let name = SnapshotName { epoch: self.epoch, id: ObjectId::of(&bytes) };
-        repo.backend().create(&names::snapshot(&name), bytes.into())?;
-        repo.backend().barrier()?;
-        if repo.is_fenced(self.epoch, &**monitor)? { Ok(Commit::Fenced) } else { Ok(Commit::Committed(name)) }
+        let writer = Finished { store, snapshot, epoch: self.epoch };
+        protocol::run(protocol::commit(&EpochStore::new(repo, &**monitor), &writer, self.epoch, &Rules::ALL))
     }
 
     /// Takes the announcement back, and asks to forget the partial snapshots once there is a complete one.
@@ -126,5 +109,28 @@ impl WriteSession {
         if let Some(id) = &self.announcement {
             drop(repo.backend().delete(&names::session(self.epoch, id)));
         }
+    }
+}
+
+/// A session whose packs and segments are stored.
+struct Finished<'a> {
+    store: &'a Store,
+    snapshot: Snapshot,
+    epoch: Epoch,
+}
+
+impl Writer for Finished<'_> {
+    async fn missing_packs(&self) -> Result<Vec<(Epoch, ObjectId)>> {
+        self.store.missing_packs()
+    }
+
+    async fn create_snapshot(&self) -> Result<SnapshotName> {
+        let repo = self.store.reader.repo();
+        let sealed = snapshot::seal(&repo.keys().meta, repo.id(), self.epoch, &self.snapshot);
+        let bytes = sealed.map_err(|e| Error::damaged("the new snapshot", e))?;
+        let name = SnapshotName { epoch: self.epoch, id: ObjectId::of(&bytes) };
+        repo.backend().create(&names::snapshot(&name), bytes.into())?;
+        repo.backend().barrier()?;
+        Ok(name)
     }
 }

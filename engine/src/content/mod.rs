@@ -42,10 +42,16 @@ struct Frame<'r> {
 impl Frame<'_> {
     /// A blob, verified. Where one copy is missing or damaged, the others are tried.
     fn blob(&mut self, id: &BlobId) -> Result<&[u8]> {
+        let reader = self.reader;
+        let range = reader.again(|| self.find(id))?;
+        Ok(self.plain.get(range).unwrap_or_default())
+    }
+
+    fn find(&mut self, id: &BlobId) -> Result<Range<usize>> {
         let (mut tried, mut failure) = (HashSet::new(), None);
         while let Some(place) = self.reader.locate_other(id, &tried)? {
             match self.load(id, place) {
-                Ok(range) => return Ok(self.plain.get(range).unwrap_or_default()),
+                Ok(range) => return Ok(range),
                 Err(e) => drop(failure.get_or_insert(e)),
             }
             tried.insert(place.pack);

@@ -129,6 +129,10 @@ impl StoredFiles {
 
     /// A blob, verified. Where one copy is missing or damaged, the others are tried.
     fn blob(&self, id: &BlobId) -> Result<Blob> {
+        self.reader.again(|| self.find_blob(id))
+    }
+
+    fn find_blob(&self, id: &BlobId) -> Result<Blob> {
         let (mut tried, mut failure) = (HashSet::new(), None);
         while let Some(at) = self.reader.locate_other(id, &tried)? {
             let (from, to) = (at.offset as usize, at.offset as usize + at.length as usize);

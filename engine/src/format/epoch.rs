@@ -12,6 +12,35 @@ use crate::crypto::Key;
 use crate::entry::Timestamp;
 use crate::id::{Epoch, ObjectId, RepoId};
 
+/// Roles of epoch objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EpochRole {
+    /// The epoch takes no new writers.
+    Close,
+    /// Writers that have not committed yet must move on.
+    Fence,
+    /// What counts.
+    Seal,
+    /// Clean-up is over.
+    Done,
+}
+
+impl EpochRole {
+    /// In the order in which they come up.
+    pub const ALL: [Self; 4] = [Self::Close, Self::Fence, Self::Seal, Self::Done];
+
+    /// The part of the object's name after the dot.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::Fence => "fence",
+            Self::Seal => "seal",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// Announces that an epoch ends, and which packs may go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {

@@ -10,6 +10,15 @@ use crate::crypto::Key;
 use crate::entry::Timestamp;
 use crate::id::{BlobId, Epoch, ObjectId, RepoId};
 
+/// Name of a snapshot object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotName {
+    /// Epoch under which it is stored.
+    pub epoch: Epoch,
+    /// Hash of the object.
+    pub id: ObjectId,
+}
+
 /// Whether a snapshot holds all that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -49,7 +49,7 @@ pub(super) fn merge(
 ) -> Result<(), Fault> {
     let mut cursors = Vec::with_capacity(runs.len());
     for run in runs {
-        let mut cursor = Cursor { run, page: 0, bytes: Vec::new(), at: 0 };
+        let mut cursor = Cursor::new(run);
         if cursor.load(pages, repo)? {
             cursors.push(cursor);
         }
@@ -67,30 +67,38 @@ pub(super) fn merge(
 }
 
 /// A place in a run.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     run: &'a Run,
     /// Number of the page after this one.
-    page: usize,
+    pub(super) page: usize,
     bytes: Vec<u8>,
-    at: usize,
+    /// Where in the page the entry begins.
+    pub(super) at: usize,
 }
 
-impl Cursor<'_> {
-    fn entry(&self) -> Option<&Entry> {
+impl<'a> Cursor<'a> {
+    /// Before the first page.
+    pub(super) fn new(run: &'a Run) -> Self {
+        Self { run, page: 0, bytes: Vec::new(), at: 0 }
+    }
+
+    /// The entry; none at the end.
+    pub(super) fn entry(&self) -> Option<&Entry> {
         self.bytes.get(self.at..)?.first_chunk()
     }
 
     /// Goes to the next entry; false at the end.
-    fn advance(&mut self, pages: &ReadOnlyTable<u64, &'static [u8]>, repo: &RepoId) -> Result<bool, Fault> {
+    pub(super) fn advance(&mut self, pages: &ReadOnlyTable<u64, &'static [u8]>, repo: &RepoId) -> Result<bool, Fault> {
         self.at += ENTRY;
         if self.at < self.bytes.len() { Ok(true) } else { self.load(pages, repo) }
     }
 
-    fn load(&mut self, pages: &ReadOnlyTable<u64, &'static [u8]>, repo: &RepoId) -> Result<bool, Fault> {
+    /// Goes to the next page; false at the end.
+    pub(super) fn load(&mut self, pages: &ReadOnlyTable<u64, &'static [u8]>, repo: &RepoId) -> Result<bool, Fault> {
+        self.bytes.clear();
         if self.page == self.run.pages() {
             return Ok(false);
         }
-        self.bytes.clear();
         self.bytes.extend_from_slice(&self.run.fetch(pages, repo, self.page)?);
         self.page += 1;
         self.at = 0;

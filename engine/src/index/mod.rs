@@ -32,6 +32,7 @@ mod batch;
 mod cache;
 mod codec;
 mod entry;
+mod frozen;
 mod merge;
 mod packs;
 mod run;
@@ -47,6 +48,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub use entry::Location;
+pub use frozen::{Frozen, Numbered};
 pub use packs::PackSummary;
 pub use sync::Load;
 
@@ -181,8 +183,8 @@ impl Index {
             let place = run.place.wrapping_add(page);
             let load = || run.fetch(&view.pages, &self.repo, page);
             let found = self.pages.with(place, (run.number, page), load, |bytes| search_page(bytes, id, usable))?;
-            if found.is_some() {
-                return Ok(found);
+            if let Some((_, at)) = found {
+                return Ok(Some(at));
             }
         }
         Ok(None)
@@ -287,12 +289,13 @@ fn lower_bound(count: usize, key: u64, at: impl Fn(usize) -> u64) -> usize {
     place
 }
 
-/// First usable location of a blob in a page.
-fn search_page(page: &[u8], id: &BlobId, usable: &dyn Fn(u32) -> bool) -> Option<Location> {
+/// First usable location of a blob in a page, and the place of its entry in there.
+fn search_page(page: &[u8], id: &BlobId, usable: &dyn Fn(u32) -> bool) -> Option<(usize, Location)> {
     let key = prefix(&id.0);
     let (entries, _) = page.as_chunks::<ENTRY>();
     let front = |entry: &Entry| prefix(id_of(entry));
     let first = lower_bound(entries.len(), key, |i| front(&entries[i]));
-    let same = entries[first..].iter().take_while(|entry| front(entry) == key);
-    same.filter(|entry| id_of(entry) == &id.0).map(location).find(|at| usable(at.pack))
+    let same = entries[first..].iter().enumerate().take_while(|(_, entry)| front(entry) == key);
+    let own = same.filter(|(_, entry)| id_of(entry) == &id.0).map(|(i, entry)| (first + i, location(entry)));
+    own.into_iter().find(|(_, at)| usable(at.pack))
 }

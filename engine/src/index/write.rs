@@ -84,7 +84,7 @@ pub(super) fn load(store: &Store, repo: &RepoId) -> Result<(Writer, View), Fault
     })
 }
 
-fn decode_run(repo: &RepoId, number: u32, record: &[u8]) -> Result<(Run, Vec<Held>), Fault> {
+pub(super) fn decode_run(repo: &RepoId, number: u32, record: &[u8]) -> Result<(Run, Vec<Held>), Fault> {
     unseal(repo, Record::Run, u64::from(number), record)
         .and_then(|body| Run::decode(number, body))
         .ok_or_else(|| Fault::Damaged(format!("record of run {number}")))

@@ -1,15 +1,20 @@
 //! The repository: configuration and keys, the view of what counts, reading blobs, and a writer's session.
 
+mod epochs;
 pub mod names;
 pub mod parallel;
 mod reader;
+mod segments;
 mod slots;
 mod view;
 
 use std::sync::Arc;
 
+pub use epochs::EpochStore;
 pub use names::SnapshotName;
-pub use reader::{Reader, load_segment};
+pub use reader::Reader;
+pub(crate) use reader::is_missing;
+pub use segments::load_segment;
 pub use slots::SlotInfo;
 pub use view::View;
 
@@ -131,6 +136,23 @@ impl Repository {
                 Err(Error::Unsupported(format!("the repository uses '{f}': a newer program is needed to write to it")))
             }
         }
+    }
+
+    /// Fails if this program must not run maintenance. `exclusive` says that the caller answers for it that no other
+    /// maintenance runs, so that the store need not be able to tell who created an object first.
+    pub fn check_maintainable(&self, exclusive: bool) -> Result<()> {
+        self.check_writable()?;
+        if let Some(feature) = self.config.maintain_features.first() {
+            return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to maintain it")));
+        }
+        if exclusive || self.backend.create_is_exclusive() {
+            return Ok(());
+        }
+        let place = self.backend.location();
+        Err(Error::Unsupported(format!(
+            "{place}: this store replaces objects where it should refuse to, so two maintenance runs at a time could destroy \
+             data; make sure that only one machine runs maintenance, and run it with --exclusive"
+        )))
     }
 
     /// What was set at init.

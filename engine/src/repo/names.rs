@@ -3,39 +3,10 @@
 use std::fmt;
 
 use crate::backend::ObjectKey;
+pub use crate::format::epoch::EpochRole;
 use crate::format::pack::SegmentName;
+pub use crate::format::snapshot::SnapshotName;
 use crate::id::{Epoch, ObjectId};
-
-/// Name of a snapshot object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SnapshotName {
-    /// Epoch under which it is stored.
-    pub epoch: Epoch,
-    /// Hash of the object.
-    pub id: ObjectId,
-}
-
-/// Roles of epoch objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum EpochRole {
-    /// The epoch takes no new writers.
-    Close,
-    /// Writers that have not committed yet must move on.
-    Fence,
-    /// What counts.
-    Seal,
-    /// Clean-up is over.
-    Done,
-}
-
-impl EpochRole {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Close, "close"), (Self::Fence, "fence"), (Self::Seal, "seal"), (Self::Done, "done")];
-
-    fn suffix(self) -> &'static str {
-        Self::ALL.iter().find(|(role, _)| *role == self).map_or("", |(_, text)| text)
-    }
-}
 
 fn key(name: impl fmt::Display) -> ObjectKey {
     ObjectKey::new(name.to_string()).expect("names made here follow the rules of object keys")
@@ -113,7 +84,7 @@ pub fn parse_id(name: &ObjectKey, folder: &str) -> Option<ObjectId> {
 #[must_use]
 pub fn parse_epoch_role(name: &ObjectKey) -> Option<(Epoch, EpochRole)> {
     let (epoch, suffix) = name.as_str().strip_prefix("epochs/")?.split_once('.')?;
-    let (role, _) = EpochRole::ALL.into_iter().find(|(_, text)| *text == suffix)?;
+    let role = EpochRole::ALL.into_iter().find(|role| role.suffix() == suffix)?;
     Some((parse_epoch(epoch)?, role))
 }
 

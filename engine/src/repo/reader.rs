@@ -4,17 +4,18 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::segments::{load_segment, report_unreadable, sync_readable};
 use super::{Repository, View, names};
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
-use crate::format::pack::{BlobKind, FrameEntry, PackRecord, SegmentName, parse_header};
-use crate::format::{object, segment};
+use crate::format::pack::{BlobKind, FrameEntry, SegmentName, parse_header};
 use crate::id::{BlobId, Epoch, ObjectId};
 use crate::index::{Index, Location, PackSummary};
-use crate::monitor::{Collector, Monitor, Problem, lock};
+use crate::monitor::{Collector, Monitor, lock};
 use crate::pack;
 
 /// Decoded frames of nodes that are kept: neighbouring nodes lie in the same frame.
@@ -28,7 +29,22 @@ pub struct Reader {
     /// Ordinals of packs that nothing new may refer to.
     condemned: HashSet<u32>,
     frames: Mutex<FrameCache>,
+    reload: Mutex<Reload>,
 }
+
+/// Whether the index may be brought up to date on the way.
+struct Reload {
+    /// Not for writers: what counts for them is decided when they begin.
+    allowed: bool,
+    /// What the index holds.
+    segments: Vec<SegmentName>,
+    last: Option<Instant>,
+}
+
+/// How often a reader is opened anew because maintenance replaces segments that it was about to read.
+const MAX_ROUNDS: usize = 5;
+/// The index is brought up to date at most this often: where blobs are really missing, asking for each would take long.
+const RELOAD_AFTER: Duration = Duration::from_secs(30);
 
 /// Most sealed bytes of node frames that are fetched at once.
 const AHEAD_BYTES: u64 = 1 << 20;
@@ -79,13 +95,17 @@ impl Ahead {
 
 impl Reader {
     /// Loads the view and brings the index up to date. The index lives in `cache_dir`, or in memory without one.
+    ///
+    /// Maintenance may move blobs to new packs while this is read from; where something is gone, the index is brought up to
+    /// date again.
+    #[allow(clippy::needless_pass_by_value, reason = "the reader keeps it")]
     pub fn open(repo: Arc<Repository>, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
-        let view = repo.load_view(monitor)?;
-        Self::with_view(repo, view, cache_dir, monitor)
+        settled(|| Self::with_view(Arc::clone(&repo), repo.load_view(monitor)?, cache_dir, true, monitor))
     }
 
     /// As [`Self::open`], for a writer: without what it must not refer to. `lost` packs are known to be gone and count as
     /// condemned.
+    #[allow(clippy::needless_pass_by_value, reason = "the reader keeps it")]
     pub fn open_for_writing(
         repo: Arc<Repository>,
         cache_dir: Option<&Path>,
@@ -93,16 +113,53 @@ impl Reader {
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         repo.check_writable()?;
-        let mut view = repo.load_view(monitor)?;
-        if let Some(damage) = view.damage {
-            return Err(Error::damaged("epochs", format!("{damage}; nothing is written until this is mended")));
-        }
-        view.condemned.extend(lost);
-        view.segments.retain(|s| !view.fenced.contains(s));
-        Self::with_view(repo, view, cache_dir, monitor)
+        settled(|| {
+            let mut view = repo.load_view(monitor)?;
+            if let Some(damage) = view.damage {
+                return Err(Error::damaged("epochs", format!("{damage}; nothing is written until this is mended")));
+            }
+            view.condemned.extend(lost);
+            view.for_writing();
+            Self::with_view(Arc::clone(&repo), view, cache_dir, false, monitor)
+        })
     }
 
-    fn with_view(repo: Arc<Repository>, mut view: View, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
+    /// Brings the index up to date, if other segments count by now: what was missing may be somewhere else. `false` if there
+    /// is nothing new.
+    ///
+    /// # Errors
+    ///
+    /// What the store returns.
+    pub fn reload(&self) -> Result<bool> {
+        let mut reload = lock(&self.reload);
+        if !reload.allowed || reload.last.is_some_and(|last| last.elapsed() < RELOAD_AFTER) {
+            return Ok(false);
+        }
+        reload.last = Some(Instant::now());
+        let view = self.repo.load_view(&Collector::default())?;
+        if view.segments == reload.segments {
+            return Ok(false);
+        }
+        self.index.sync(&view.segments, &|name| load_segment(&self.repo, name))?;
+        reload.segments = view.segments;
+        Ok(true)
+    }
+
+    /// Does `read` again if something was missing and the index was out of date.
+    pub(crate) fn again<T>(&self, mut read: impl FnMut() -> Result<T>) -> Result<T> {
+        match read() {
+            Err(error) if is_missing(&error) && self.reload()? => read(),
+            result => result,
+        }
+    }
+
+    fn with_view(
+        repo: Arc<Repository>,
+        mut view: View,
+        cache_dir: Option<&Path>,
+        reload: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
         let mut open = || -> Result<Index> {
             let index = Index::open(cache_dir, repo.id())?;
             sync_readable(&repo, &index, &mut view)?;
@@ -126,7 +183,8 @@ impl Reader {
                 }
             })?;
         }
-        Ok(Self { repo, view, index, condemned, frames: Mutex::default() })
+        let reload = Mutex::new(Reload { allowed: reload, segments: view.segments.clone(), last: None });
+        Ok(Self { repo, view, index, condemned, frames: Mutex::default(), reload })
     }
 
     /// The repository.
@@ -197,6 +255,10 @@ impl Reader {
 
     /// A node of a catalog or of a blob list, verified.
     pub fn node(&self, id: &BlobId) -> Result<Bytes> {
+        self.again(|| self.find_node(id))
+    }
+
+    fn find_node(&self, id: &BlobId) -> Result<Bytes> {
         let mut tried = HashSet::new();
         let mut failure = None;
         // Another pack may hold a copy where one is damaged.
@@ -264,67 +326,22 @@ impl Reader {
     }
 }
 
-/// Brings the index up to date. Segments that cannot be read are left out, and noted in the view.
-fn sync_readable(repo: &Repository, index: &Index, view: &mut View) -> Result<()> {
-    loop {
-        let failed = Mutex::new(Vec::new());
-        let load = |name: &SegmentName| {
-            let loaded = load_segment(repo, name);
-            if loaded.as_ref().is_err_and(is_lost) {
-                lock(&failed).push(*name);
-            }
-            loaded
-        };
-        let result = index.sync(&view.segments, &load);
-        let failed = std::mem::take(&mut *lock(&failed));
-        match &result {
-            Err(error) if is_lost(error) && !failed.is_empty() => {}
-            _ => return result,
-        }
-        let is_gone = matches!(&result, Err(Error::Backend(_)));
-        if is_gone && repo.load_view(&Collector::default())?.head != view.head {
-            // A newer seal has replaced it.
-            return result;
-        }
-        view.segments.retain(|name| !failed.contains(name));
-        view.unreadable.extend(failed);
-    }
-}
-
-fn is_lost(error: &Error) -> bool {
+/// Whether something that was looked for is not there.
+pub(crate) fn is_missing(error: &Error) -> bool {
     match error {
-        Error::Damaged { .. } => true,
+        Error::MissingBlob { .. } => true,
         Error::Backend(e) => e.kind == ErrorKind::NotFound,
         _ => false,
     }
 }
 
-/// An unreadable segment is a loss only if there are packs that no other one names.
-fn report_unreadable(repo: &Repository, index: &Index, view: &View, monitor: &dyn Monitor) -> Result<()> {
-    let (mut known, mut unknown) = (HashSet::new(), 0_u64);
-    index.packs(|_, epoch, id, _| {
-        known.insert((epoch, id));
-    })?;
-    repo.backend().list("packs/", &mut |meta| {
-        let name = names::parse_epoch_id(&meta.key, "packs");
-        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.condemned.contains(&name)));
-    })?;
-    for name in &view.unreadable {
-        let subject = names::segment(name).to_string();
-        if unknown == 0 {
-            monitor.note(format!("{subject}: cannot be read, but all packs are in other segments"));
-        } else {
-            let message =
-                format!("cannot be read, and {unknown} packs are in no other segment; 'repair index' finds out what they hold");
-            monitor.problem(Problem { subject, message });
+/// Opens, again if a segment is gone: a newer seal has replaced it then.
+fn settled(mut open: impl FnMut() -> Result<Reader>) -> Result<Reader> {
+    for _ in 1..MAX_ROUNDS {
+        match open() {
+            Err(Error::Backend(e)) if e.kind == ErrorKind::NotFound => {}
+            result => return result,
         }
     }
-    Ok(())
-}
-
-/// Reads one index segment.
-pub fn load_segment(repo: &Repository, name: &SegmentName) -> Result<Vec<PackRecord>> {
-    let object = names::segment(name);
-    let bytes = repo.read_named(&object, &name.id, object::MAX_SIZE)?;
-    segment::open(&repo.keys().index, repo.id(), name.epoch, &bytes).map_err(|e| Error::damaged(&object, e))
+    open()
 }

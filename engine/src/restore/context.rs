@@ -58,7 +58,7 @@ impl<'a> Context<'a> {
         Self {
             options,
             root,
-            source: Source::new(reader, monitor),
+            source: Source::new(reader),
             monitor,
             existing,
             kept: Marks::default(),

@@ -2,61 +2,35 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
 
-use crate::backend::ErrorKind;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::BlobId;
 use crate::index::Location;
-use crate::monitor::{Monitor, lock};
-use crate::repo::{Reader, load_segment};
+use crate::repo::Reader;
+
+pub(super) use crate::repo::is_missing;
 
 /// A reader whose index may be brought up to date on the way: maintenance may move blobs to new packs at any time.
 pub(super) struct Source<'a> {
     pub reader: &'a Reader,
-    monitor: &'a Arc<dyn Monitor>,
-    reloaded: Mutex<bool>,
 }
 
 impl<'a> Source<'a> {
-    pub fn new(reader: &'a Reader, monitor: &'a Arc<dyn Monitor>) -> Self {
-        Self { reader, monitor, reloaded: Mutex::new(false) }
+    pub fn new(reader: &'a Reader) -> Self {
+        Self { reader }
     }
 
-    /// Brings the index up to date, once per restore: what was missing may be somewhere else by now.
+    /// Brings the index up to date: what was missing may be somewhere else by now.
     ///
-    /// Ordinals of packs that were planned with may become invalid by that, or even stand for other packs. That shows as a
-    /// failure or a wrong hash, and the blob is then looked up again.
+    /// Ordinals of packs that were planned with may become invalid by that. That shows as a failure or a wrong hash, and the
+    /// blob is then looked up again.
     pub fn reload(&self) -> Result<()> {
-        let mut reloaded = lock(&self.reloaded);
-        if *reloaded {
-            return Ok(());
-        }
-        let repo = self.reader.repo();
-        let view = repo.load_view(&**self.monitor)?;
-        self.reader.index().sync(&view.segments, &|name| load_segment(repo, name))?;
-        *reloaded = true;
-        Ok(())
+        self.reader.reload().map(drop)
     }
 
     /// Where a blob lies.
     pub fn locate(&self, id: &BlobId) -> Result<Location> {
-        match self.reader.locate(id) {
-            Err(Error::MissingBlob { .. }) => {
-                self.reload()?;
-                self.reader.locate(id)
-            }
-            result => result,
-        }
-    }
-}
-
-/// Whether something that was looked for is not there.
-pub(super) fn is_missing(error: &Error) -> bool {
-    match error {
-        Error::MissingBlob { .. } => true,
-        Error::Backend(e) => e.kind == ErrorKind::NotFound,
-        _ => false,
+        self.reader.again(|| self.reader.locate(id))
     }
 }
 

@@ -1,0 +1,184 @@
+//! A prune: carry on with what another run has left, plan, copy, and a round of the protocol.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::forget::{forget, superseded};
+use super::plan::{Plan, PlanReport, Tally, plan};
+use super::repack::{Repacked, repack, verify};
+use super::round::{Known, Round};
+use crate::crypto::random_bytes;
+use crate::error::{Error, Result};
+use crate::format::epoch::{Close, Seal};
+use crate::id::Epoch;
+use crate::monitor::Monitor;
+use crate::protocol::{self, Name, Rules};
+use crate::repo::{EpochStore, Reader, Repository, SnapshotName, names};
+
+/// How often to begin again because another maintenance run was faster.
+const MAX_TRIES: usize = 5;
+
+/// How to prune.
+#[derive(Clone, Debug)]
+pub struct PruneOptions {
+    /// Part of the repository, in percent, that may stay unused; no limit without it.
+    pub max_unused: Option<f64>,
+    /// Most bytes of packs to copy from.
+    pub max_repack: Option<u64>,
+    /// Does not wait for running backups, and takes what they may have stored and nothing refers to yet. That is safe: they
+    /// store again what is gone.
+    pub now: bool,
+    /// Only plans.
+    pub dry_run: bool,
+    /// The caller answers for it that no other maintenance runs: for stores that cannot create an object exclusively.
+    pub exclusive: bool,
+    /// How long to wait for running backups.
+    pub drain: Duration,
+    /// Where the index cache lives; in memory without one.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self {
+            max_unused: Some(5.0),
+            max_repack: None,
+            now: false,
+            dry_run: false,
+            exclusive: false,
+            drain: Duration::from_secs(10 * 60),
+            cache_dir: None,
+        }
+    }
+}
+
+impl PruneOptions {
+    /// Bytes that may stay unused beside so many used ones.
+    pub(super) fn allowed_unused(&self, used: u64) -> u64 {
+        let Some(percent) = self.max_unused.filter(|percent| *percent < 100.0) else { return u64::MAX };
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let allowed = (used as f64 * percent.max(0.0) / (100.0 - percent)) as u64;
+        allowed
+    }
+
+    fn validate(&self) -> Result<()> {
+        match self.max_unused {
+            Some(percent) if !(0.0..=100.0).contains(&percent) => {
+                Err(Error::Invalid(format!("{percent} % is no share: it must be from 0 to 100")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a prune did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PruneOutcome {
+    /// Rounds of other runs that were carried to their end first.
+    pub resumed: Vec<Epoch>,
+    /// The plan.
+    pub plan: PlanReport,
+    /// New packs.
+    pub written: Tally,
+    /// Deleted packs.
+    pub deleted: Tally,
+    /// The epoch that was sealed; none if there was nothing to do, or nothing was to be done.
+    pub sealed: Option<Epoch>,
+}
+
+/// Deletes what no snapshot needs. `planned` sees the plan before anything is done.
+///
+/// Backups may run meanwhile. Whenever this is broken off, any machine can go on with it.
+///
+/// # Errors
+///
+/// [`Error::Damaged`] if something is missing or damaged that a snapshot needs: nothing is deleted then.
+/// [`Error::Unsupported`] if the store or the repository does not allow maintenance by this program.
+pub fn prune(
+    repo: &Arc<Repository>,
+    options: &PruneOptions,
+    monitor: &dyn Monitor,
+    planned: &mut dyn FnMut(&PlanReport),
+) -> Result<PruneOutcome> {
+    options.validate()?;
+    repo.check_maintainable(options.exclusive)?;
+    let mut outcome = PruneOutcome::default();
+    let store = EpochStore::new(repo, monitor);
+    for _ in 0..MAX_TRIES {
+        if !options.dry_run
+            && let Some((epoch, close)) = protocol::run(protocol::unfinished(&store))?
+        {
+            monitor.note(format!("carrying on with the maintenance of epoch {epoch}, which another run has left"));
+            resume(repo, options, monitor, epoch, &close)?;
+            outcome.resumed.push(epoch);
+            continue;
+        }
+        let reader = Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &[], monitor)?;
+        if !options.dry_run && reader.view().unfinished.is_some() {
+            continue;
+        }
+        if let Some(segment) = reader.view().unreadable.first() {
+            let text = "cannot be read, so what is needed is not known; nothing is deleted: run 'check', and 'repair index'";
+            return Err(Error::damaged(names::segment(segment), text));
+        }
+        let dropped: HashSet<SnapshotName> = superseded(repo, reader.view()).into_iter().collect();
+        let plan = plan(&reader, &dropped, options, monitor)?;
+        outcome.plan = plan.report.clone();
+        planned(&outcome.plan);
+        if options.dry_run || is_idle(&reader, &plan, &dropped) {
+            return Ok(outcome);
+        }
+        forget(repo, &dropped.into_iter().collect::<Vec<_>>())?;
+        if let Some((seal_epoch, written, deleted)) = carry_out(&reader, &plan, options, monitor)? {
+            (outcome.sealed, outcome.written, outcome.deleted) = (Some(seal_epoch), written, deleted);
+            return Ok(outcome);
+        }
+    }
+    Err(Error::Invalid("other maintenance runs are faster again and again; try again later".into()))
+}
+
+/// Whether a round would change nothing.
+fn is_idle(reader: &Reader, plan: &Plan<'_>, dropped: &HashSet<SnapshotName>) -> bool {
+    let view = reader.view();
+    let sealed = view.head.map(|(epoch, _)| epoch);
+    let confirmed = view.snapshots.iter().all(|s| view.sealed.contains(s));
+    let indexed = view.segments.iter().all(|s| Some(s.epoch) <= sealed);
+    let idle = plan.delete.is_empty() && plan.repack.is_empty() && dropped.is_empty() && view.forgotten.is_empty();
+    idle && confirmed && indexed
+}
+
+/// Carries on with an epoch that another run has left.
+fn resume(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor, epoch: Epoch, close: &Close) -> Result<Seal> {
+    let reader = Reader::open(Arc::clone(repo), options.cache_dir.as_deref(), monitor)?;
+    let drain = if options.now { Duration::ZERO } else { options.drain };
+    let mut round = Round { reader: &reader, known: None, drain, monitor, deleted: Tally::default() };
+    protocol::run(protocol::finish(&EpochStore::new(repo, monitor), &mut round, epoch, close, &Rules::ALL))
+}
+
+/// Copies, closes the epoch, and goes through the round. `None` if another run has closed the epoch.
+fn carry_out(
+    reader: &Reader,
+    plan: &Plan<'_>,
+    options: &PruneOptions,
+    monitor: &dyn Monitor,
+) -> Result<Option<(Epoch, Tally, Tally)>> {
+    let (repo, epoch) = (reader.repo(), reader.view().epoch);
+    let Repacked { segments, emptied, written } = repack(reader, plan, monitor)?;
+    let condemned: HashSet<Name> = plan.delete.iter().copied().chain(emptied).collect();
+    verify(reader, plan, &condemned)?;
+    let mut names: Vec<Name> = condemned.iter().copied().collect();
+    names.sort_unstable();
+    let close = Close { run: random_bytes(), condemned: names, previous: reader.view().head.map(|(_, id)| id) };
+    let store = EpochStore::new(repo, monitor);
+    if !protocol::run(protocol::close(&store, epoch, &close))? {
+        return Ok(None);
+    }
+    let known = Known { plan, segments: reader.view().segments.iter().copied().chain(segments).collect(), condemned };
+    let drain = if options.now { Duration::ZERO } else { options.drain };
+    let mut round = Round { reader, known: Some(known), drain, monitor, deleted: Tally::default() };
+    monitor.stage("deleting");
+    protocol::run(protocol::finish(&store, &mut round, epoch, &close, &Rules::ALL))?;
+    Ok(Some((epoch, written, round.deleted)))
+}

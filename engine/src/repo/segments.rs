@@ -1,0 +1,77 @@
+//! Reading index segments, those that cannot be read among them.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use super::{Repository, View, names};
+use crate::backend::ErrorKind;
+use crate::error::{Error, Result};
+use crate::format::pack::{PackRecord, SegmentName};
+use crate::format::{object, segment};
+use crate::index::Index;
+use crate::monitor::{Collector, Monitor, Problem, lock};
+
+/// Brings the index up to date. Segments that cannot be read are left out, and noted in the view.
+pub(super) fn sync_readable(repo: &Repository, index: &Index, view: &mut View) -> Result<()> {
+    loop {
+        let failed = Mutex::new(Vec::new());
+        let load = |name: &SegmentName| {
+            let loaded = load_segment(repo, name);
+            if loaded.as_ref().is_err_and(is_lost) {
+                lock(&failed).push(*name);
+            }
+            loaded
+        };
+        let result = index.sync(&view.segments, &load);
+        let failed = std::mem::take(&mut *lock(&failed));
+        match &result {
+            Err(error) if is_lost(error) && !failed.is_empty() => {}
+            _ => return result,
+        }
+        let is_gone = matches!(&result, Err(Error::Backend(_)));
+        if is_gone && repo.load_view(&Collector::default())?.head != view.head {
+            // A newer seal has replaced it.
+            return result;
+        }
+        view.segments.retain(|name| !failed.contains(name));
+        view.unreadable.extend(failed);
+    }
+}
+
+fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Backend(e) => e.kind == ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
+/// An unreadable segment is a loss only if there are packs that no other one names.
+pub(super) fn report_unreadable(repo: &Repository, index: &Index, view: &View, monitor: &dyn Monitor) -> Result<()> {
+    let (mut known, mut unknown) = (HashSet::new(), 0_u64);
+    index.packs(|_, epoch, id, _| {
+        known.insert((epoch, id));
+    })?;
+    repo.backend().list("packs/", &mut |meta| {
+        let name = names::parse_epoch_id(&meta.key, "packs");
+        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.condemned.contains(&name)));
+    })?;
+    for name in &view.unreadable {
+        let subject = names::segment(name).to_string();
+        if unknown == 0 {
+            monitor.note(format!("{subject}: cannot be read, but all packs are in other segments"));
+        } else {
+            let message =
+                format!("cannot be read, and {unknown} packs are in no other segment; 'repair index' finds out what they hold");
+            monitor.problem(Problem { subject, message });
+        }
+    }
+    Ok(())
+}
+
+/// Reads one index segment.
+pub fn load_segment(repo: &Repository, name: &SegmentName) -> Result<Vec<PackRecord>> {
+    let object = names::segment(name);
+    let bytes = repo.read_named(&object, &name.id, object::MAX_SIZE)?;
+    segment::open(&repo.keys().index, repo.id(), name.epoch, &bytes).map_err(|e| Error::damaged(&object, e))
+}
