@@ -10,14 +10,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use engine::check::{CheckLevel, Share};
 use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::dump::{DumpArgs, DumpFormat};
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
 pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
-pub use self::tools::{CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};
+pub use self::tools::{CheckArgs, CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -317,40 +316,6 @@ pub struct RestoreArgs {
     pub dry_run: bool,
     #[command(flatten)]
     pub filter: FilterArgs,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Without an option, every index segment, snapshot and catalog is read, and all that they refer to
-must exist.
-
-Examples:
-  deduplicity check
-  deduplicity check --read-data
-  deduplicity check --read-data-subset 3/7      the third of seven parts, say on Wednesdays
-  deduplicity check --read-data-subset 2.5%     a random sample
-  deduplicity check --stored-objects -r /srv/backup    on the machine that keeps it, without the password")]
-pub struct CheckArgs {
-    /// Read all packs, too, and decrypt and verify every blob
-    #[arg(long, conflicts_with = "read_data_subset")]
-    pub read_data: bool,
-    /// Read a part of the packs: N/T or P%
-    #[arg(long, value_name = "SUBSET", value_parser = parse::subset)]
-    pub read_data_subset: Option<Share>,
-    /// Without a password: read every object and compare it with the hash that its name is
-    #[arg(long, conflicts_with_all = ["read_data", "read_data_subset"])]
-    pub stored_objects: bool,
-}
-
-impl CheckArgs {
-    /// How much to check.
-    pub fn level(&self) -> CheckLevel {
-        match (self.read_data_subset, self.read_data) {
-            (Some(share), _) => CheckLevel::Subset(share),
-            (None, true) => CheckLevel::ReadData,
-            (None, false) => CheckLevel::Structure,
-        }
-    }
 }
 
 #[derive(Args, Debug)]

@@ -215,7 +215,7 @@ fn a_repair_that_is_broken_off_goes_on() {
     let faults = Arc::new(FaultBackend::new(Arc::clone(&world.backend) as Arc<dyn Backend>));
     let repo = Arc::new(Repository::open(Arc::clone(&faults) as Arc<dyn Backend>, b"x").expect("opens"));
     let mut broken = 0;
-    // Each time one object more gets through, until the whole repair does.
+    // Each time one object more gets through, until the whole repair does. (An announcement of a session may fail.)
     let done = loop {
         faults.heal();
         faults.inject(Rule::new(Method::Create, Fault::LostReply(ErrorKind::Denied)).times(1));

@@ -214,8 +214,14 @@ impl Reader {
         found.ok_or_else(|| Error::MissingBlob { id: id.to_string(), needed_by: "a snapshot".into() })
     }
 
-    /// Where else a blob lies than in the packs that were `tried`.
+    /// Where else a blob lies than in the packs that were `tried`; condemned packs come last.
     pub fn locate_other(&self, id: &BlobId, tried: &HashSet<u32>) -> Result<Option<Location>> {
+        if !self.condemned.is_empty() {
+            let good = self.index.locate(id, &|pack| !tried.contains(&pack) && !self.condemned.contains(&pack))?;
+            if good.is_some() {
+                return Ok(good);
+            }
+        }
         self.index.locate(id, &|pack| !tried.contains(&pack))
     }
 

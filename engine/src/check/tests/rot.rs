@@ -10,10 +10,13 @@ use crate::backend::{Backend, ObjectKey};
 use crate::catalog::{CatalogAhead, Step};
 use crate::check::{self, CheckLevel};
 use crate::content::copy_to;
-use crate::copy::tests::world::{World, noise};
+use crate::copy::tests::world::{World, noise, reader};
 use crate::entry::{Content, Entry};
+use crate::format::pack::{BlobKind, PackRecord, SegmentName};
+use crate::format::segment;
+use crate::id::ObjectId;
 use crate::monitor::Collector;
-use crate::repo::{Reader, Repository};
+use crate::repo::{Reader, Repository, load_segment, names};
 use crate::snapshot;
 
 /// What the snapshots hold, by their times and by path.
@@ -121,4 +124,43 @@ fn all_harm_is_found_and_no_wrong_byte_is_read() {
     // Harm to filler, notes and the like costs nothing: the test is no good if all or none of it does.
     assert!(whole > 0 && whole < trials, "{whole}");
     assert_eq!(read(&world.repo, Some(&truth)).expect("reads"), truth);
+}
+
+#[test]
+fn a_node_with_another_copy_is_not_lost() {
+    let world = World::new();
+    for i in 0..2000_u32 {
+        world.write(&format!("{}/{i}", i % 50), b"x");
+    }
+    world.backup(1000);
+    let reader = reader(&world.repo);
+    let (key, frames) = world.packs(BlobKind::Node).remove(0);
+    let (_, id) = names::parse_epoch_id(&key, "packs").expect("a pack");
+    let records = load_segment(&world.repo, &reader.view().segments[0]).expect("loads");
+    let record = records.into_iter().find(|record| record.id == id).expect("is named");
+    // The same pack under another epoch is another pack.
+    let copy = PackRecord { epoch: 1, ..record };
+    let other = names::pack(1, &id);
+    world.backend.create(&other, world.backend.read(&key, u64::MAX).expect("reads")).expect("creates");
+    let sealed = segment::seal(&world.repo.keys().index, world.repo.id(), 0, &[copy]).expect("seals");
+    let name = SegmentName { epoch: 0, id: ObjectId::of(&sealed) };
+    world.backend.create(&names::segment(&name), sealed.into()).expect("creates");
+    let look = || {
+        let monitor = Arc::new(Collector::default());
+        let report = check::run(&world.repo, None, &CheckLevel::Structure, &(Arc::clone(&monitor) as _)).expect("checks");
+        (report, monitor.problems())
+    };
+    let (whole, problems) = look();
+    assert_eq!(problems, []);
+    let mut noticed = 0;
+    for key in [&key, &other] {
+        let good = world.backend.read(key, u64::MAX).expect("reads");
+        frames.iter().for_each(|frame| world.flip(key, frame));
+        let (report, problems) = look();
+        assert_eq!((report.nodes, report.entries), (whole.nodes, whole.entries));
+        assert!(problems.iter().all(|p| p.message.contains(" 0 of ")), "{problems:?}");
+        noticed += problems.len();
+        world.backend.overwrite(key, good);
+    }
+    assert!(noticed > 0, "one of the two is asked first");
 }
