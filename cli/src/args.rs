@@ -11,7 +11,7 @@ use engine::check::{CheckLevel, Share};
 use engine::codec::Level;
 use engine::entry::Timestamp;
 
-pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
+pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -118,7 +118,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Import archives of other programs
     Import(ImportArgs),
-    /// Look at archives of duplicity as they are
+    /// Work on archives of duplicity with duplicity's own command line
     Duplicity(DuplicityArgs),
     /// Tell how much the repository holds and what deduplication and compression save
     #[command(after_help = "Example:\n  deduplicity stats --json")]

@@ -2,7 +2,6 @@
 
 pub mod backup;
 pub mod check;
-pub mod duplicity;
 pub mod import;
 pub mod init;
 pub mod key;

@@ -46,7 +46,7 @@ enum Wrapped {
 }
 
 /// A file of an archive being written.
-pub(super) struct ArchiveFile {
+pub(crate) struct ArchiveFile {
     name: String,
     location: String,
     wrapped: Wrapped,
@@ -57,7 +57,7 @@ pub(super) struct ArchiveFile {
 }
 
 /// A file that is complete.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     /// Of the file as stored.
     pub sha1: [u8; 20],
     /// Its size in bytes.
