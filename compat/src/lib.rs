@@ -4,6 +4,7 @@
 //! [`store::Store`]; what speaks to servers is another crate. There is no tokio, no terminal and no command line in here.
 
 pub mod collection;
+mod deflate;
 pub mod dropin;
 pub mod export;
 pub mod import;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The folder of real archives; `None`, with a word about it, where it is absent.
+#[allow(clippy::print_stdout, reason = "says why nothing was tested")]
 fn fixtures() -> Option<PathBuf> {
     let found = match std::env::var_os("DEDUPLICITY_FIXTURES") {
         Some(dir) => Some(PathBuf::from(dir)),
@@ -27,6 +28,7 @@ fn fixtures() -> Option<PathBuf> {
 }
 
 /// Stock duplicities; none, with a word about it, where they are absent.
+#[allow(clippy::print_stdout, reason = "says why nothing was tested")]
 fn stock() -> Vec<PathBuf> {
     let given = std::env::var("DEDUPLICITY_STOCK").unwrap_or_else(|_| "duplicity".into());
     let runs = |program: &&str| {

@@ -4,18 +4,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::write::GzEncoder;
-use flate2::{Compression, GzBuilder};
 use sha1::{Digest, Sha1};
 
 use super::target::{Target, Upload};
 use super::{Sealing, failed};
+use crate::deflate::Gzip;
 use crate::name::Encoding;
 use crate::pgp::Encryptor;
 use engine::error::Result;
 
-/// What gzip says of an operating system that it does not know, as Python writes it.
-const UNKNOWN_SYSTEM: u8 = 255;
 const RECORD: u64 = 10_240;
 const BLOCK: u64 = 512;
 
@@ -41,7 +38,7 @@ impl Write for Stored {
 
 enum Wrapped {
     Plain(Stored),
-    Gzip(Box<GzEncoder<Stored>>),
+    Gzip(Box<Gzip<Stored>>),
     OpenPgp(Box<Encryptor<Stored>>),
 }
 
@@ -75,8 +72,7 @@ impl ArchiveFile {
                 Wrapped::OpenPgp(Box::new(encryptor))
             }
             (Encoding::Gzip, _) => {
-                let gzip = GzBuilder::new().operating_system(UNKNOWN_SYSTEM);
-                Wrapped::Gzip(Box::new(gzip.write(stored, Compression::new(6))))
+                Wrapped::Gzip(Box::new(Gzip::new(stored).map_err(|e| cannot_write(&location, &name, e))?))
             }
             _ => Wrapped::Plain(stored),
         };

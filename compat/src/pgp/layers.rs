@@ -2,12 +2,12 @@
 
 use std::io::{self, Write};
 
-use flate2::Compression as DeflateLevel;
-use flate2::write::DeflateEncoder;
 use sequoia_openpgp::crypto::SessionKey;
 use sequoia_openpgp::crypto::symmetric::{BlockCipherMode, Encryptor as Cfb, PaddingMode};
 use sequoia_openpgp::types::SymmetricAlgorithm;
 use sha1::{Digest, Sha1};
+
+use crate::deflate::Deflate;
 
 /// Bytes of a part of a packet whose length is not known; a power of two. gpg takes half as many.
 const PART: usize = 16 << 10;
@@ -102,13 +102,13 @@ impl<W: Write> Write for Sealing<W> {
 /// Packet 8 with ZIP of indeterminate length, as gpg writes it, or nothing.
 pub(super) enum Packing<W: Write> {
     Stored(W),
-    Zip(DeflateEncoder<W>),
+    Zip(Deflate<W>),
 }
 
 impl<W: Write> Packing<W> {
     pub(super) fn zip(mut out: W) -> io::Result<Self> {
         out.write_all(&[0xa3, 1])?;
-        Ok(Self::Zip(DeflateEncoder::new(out, DeflateLevel::new(6))))
+        Ok(Self::Zip(Deflate::new(out)))
     }
 
     pub(super) fn finish(self) -> io::Result<W> {
