@@ -1,7 +1,7 @@
 //! duplicity's archives: names, manifests, tar volumes, signatures, deltas, OpenPGP, and their way into a repository.
 //!
 //! Uses the engine's entries, sources and snapshots; never packs, index or backends. Where an archive lies is behind
-//! [`store::Store`]; what speaks to servers is another crate. There is no tokio, no terminal and no command line in here.
+//! [`store::Store`] and [`store::Target`]; what speaks to servers is another crate. There is no tokio, no terminal and no command line in here.
 
 pub mod collection;
 mod deflate;

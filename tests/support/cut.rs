@@ -1,4 +1,4 @@
-//! A bad network for any protocol over one TCP connection: connections that end in the middle of an answer.
+//! A bad network for any protocol over one TCP connection: connections that end in the middle of what goes one way.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,9 @@ use std::time::Duration;
 #[derive(Debug)]
 struct Shared {
     server: SocketAddr,
-    /// Bytes of an answer that pass.
+    /// What the client sends is cut, not what it gets.
+    requests: bool,
+    /// Bytes that pass.
     after: usize,
     /// Connections still to be cut.
     left: AtomicUsize,
@@ -18,7 +20,7 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Passes connections on and resets the first so many of those over which a server sends more than so much.
+/// Passes connections on and resets the first so many of those over which a server, or a client, sends more than so much.
 #[derive(Debug)]
 pub struct Cutter {
     address: SocketAddr,
@@ -26,16 +28,29 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Before `server`: lets `after` bytes pass, `times` times.
+    /// Before `server`: lets `after` bytes of its answers pass, `times` times.
     ///
     /// # Panics
     ///
     /// If there is no port to be had.
     pub fn start(server: SocketAddr, after: usize, times: usize) -> Self {
+        Self::start_for(server, false, after, times)
+    }
+
+    /// As [`Cutter::start`], for what clients send.
+    ///
+    /// # Panics
+    ///
+    /// If there is no port to be had.
+    pub fn of_requests(server: SocketAddr, after: usize, times: usize) -> Self {
+        Self::start_for(server, true, after, times)
+    }
+
+    fn start_for(server: SocketAddr, requests: bool, after: usize, times: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("port");
         let address = listener.local_addr().expect("address");
         let (left, cuts, stop) = (AtomicUsize::new(times), AtomicUsize::new(0), AtomicBool::new(false));
-        let shared = Arc::new(Shared { server, after, left, cuts, stop });
+        let shared = Arc::new(Shared { server, requests, after, left, cuts, stop });
         let state = Arc::clone(&shared);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -70,13 +85,14 @@ impl Drop for Cutter {
 impl Shared {
     fn serve(&self, client: &TcpStream) {
         let Ok(server) = TcpStream::connect(self.server) else { return };
+        let (from, to) = if self.requests { (client, &server) } else { (&server, client) };
         thread::scope(|scope| {
             scope.spawn(|| {
-                let _ = std::io::copy(&mut &*client, &mut &server);
-                let _ = server.shutdown(Shutdown::Write);
+                let _ = std::io::copy(&mut &*to, &mut &*from);
+                let _ = from.shutdown(Shutdown::Write);
             });
-            if self.answer(&server, client) {
-                let _ = client.shutdown(Shutdown::Write);
+            if self.pass(from, to) {
+                let _ = to.shutdown(Shutdown::Write);
             } else {
                 self.cuts.fetch_add(1, Ordering::Relaxed);
                 // Long enough for the client to read what it is meant to get: a reset throws away what is not read.
@@ -88,18 +104,18 @@ impl Shared {
         });
     }
 
-    /// Passes the answer on; false where it is to be cut.
-    fn answer(&self, mut server: &TcpStream, mut client: &TcpStream) -> bool {
+    /// Passes on what comes; false where it is to be cut.
+    fn pass(&self, mut from: &TcpStream, mut to: &TcpStream) -> bool {
         let mut buffer = vec![0; 64 * 1024];
         let mut passed = 0;
         let mut mine = false;
-        while let Ok(n @ 1..) = server.read(&mut buffer) {
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
             mine = mine || (passed + n > self.after && self.take_one());
             if mine {
-                let _ = client.write_all(&buffer[..self.after.saturating_sub(passed)]);
+                let _ = to.write_all(&buffer[..self.after.saturating_sub(passed)]);
                 return false;
             }
-            if client.write_all(&buffer[..n]).is_err() {
+            if to.write_all(&buffer[..n]).is_err() {
                 break;
             }
             passed += n;

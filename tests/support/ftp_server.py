@@ -17,6 +17,7 @@ parser.add_argument("--password", required=True)
 parser.add_argument("--tls", choices=["off", "explicit", "implicit"], default="off")
 parser.add_argument("--certificate")
 parser.add_argument("--cut-after", type=int, default=0, help="bytes of a file after which its connection is reset")
+parser.add_argument("--cut-uploads", action="store_true", help="those of files that come, not of those that go")
 parser.add_argument("--cuts", type=int, default=0, help="how many are")
 parser.add_argument("--no-mlsd", action="store_true")
 options = parser.parse_args()
@@ -26,18 +27,32 @@ cuts_left = options.cuts
 def cutting(base):
     class Cutting(base):
         ac_out_buffer_size = 16384
-        sent = 0
+        passed = 0
+
+        def cut(self):
+            global cuts_left
+            if cuts_left <= 0 or self.passed <= options.cut_after:
+                return False
+            cuts_left -= 1
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close()
+            if options.cut_uploads:
+                self.cmd_channel.respond("426 cut")
+            return True
 
         def send(self, data):
-            global cuts_left
-            if cuts_left > 0 and self.sent > options.cut_after:
-                cuts_left -= 1
-                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.close()
+            if not options.cut_uploads and self.cut():
                 return 0
             n = super().send(data)
-            self.sent += n
+            self.passed += n
             return n
+
+        def recv(self, buffer_size):
+            if options.cut_uploads and self.cut():
+                return b""
+            data = super().recv(buffer_size)
+            self.passed += len(data)
+            return data
 
     return Cutting
 
@@ -65,6 +80,6 @@ if options.no_mlsd:
     handler.proto_cmds = {name: value for name, value in handler.proto_cmds.items() if name not in ("MLSD", "MLST")}
 
 handler.authorizer = DummyAuthorizer()
-handler.authorizer.add_user(options.user, options.password, options.folder, perm="elr")
+handler.authorizer.add_user(options.user, options.password, options.folder, perm="elradfmw")
 handler.auth_failed_timeout = 0.1
 ThreadedFTPServer(("127.0.0.1", options.port), handler).serve_forever(handle_exit=False)

@@ -179,7 +179,7 @@ pub fn rclone(kind: &str, folder: &Path, arguments: &[String]) -> Option<Daemon>
     Some(Daemon::start(|port, own| {
         let mut command = Command::new(&program);
         command.args(["--config=/dev/null", "serve", kind]).arg(folder).arg(format!("--addr=127.0.0.1:{port}"));
-        command.args(["--user", USER, "--pass", PASSWORD, "--read-only"]).arg(format!("--cache-dir={}", own.display()));
+        command.args(["--user", USER, "--pass", PASSWORD]).arg(format!("--cache-dir={}", own.display()));
         command.args(arguments);
         command
     }))
@@ -225,7 +225,7 @@ pub fn rsyncd(folder: &Path) -> Option<Daemon> {
         let owner = std::os::unix::fs::MetadataExt::uid(&own.metadata().expect("own folder"));
         let config = format!(
             "address = 127.0.0.1\nport = {port}\nuse chroot = no\nuid = {owner}\nlog file = {shown}/transfer.log\nmotd file = {shown}/motd\n\
-             [files]\n path = {}\n read only = yes\n auth users = {USER}\n secrets file = {shown}/secrets\n",
+             [files]\n path = {}\n read only = no\n auth users = {USER}\n secrets file = {shown}/secrets\n",
             folder.display()
         );
         write(own, "motd", "-rw-r--r-- be welcome\n");

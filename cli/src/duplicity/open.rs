@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicBool;
 use compat::dropin::log::Log;
 use compat::dropin::options::{Action, Options};
 use compat::dropin::{Cache, Context, Failure, Result, code};
-use compat::export::{Folder, Sealing, Target};
+use compat::export::Sealing;
+
 use compat::import::Archive;
 use compat::pgp::{Compression, Encryption, Keyring, Recipiency, gnupg_fingerprint, gnupg_public_keys, gnupg_secret_keys};
 use compat::time::Time;
-use transport::Location;
 use zeroize::Zeroizing;
 
 type Phrase = Zeroizing<Vec<u8>>;
@@ -20,7 +20,7 @@ type Phrase = Zeroizing<Vec<u8>>;
 /// Opens everything; nothing of the archive is looked at yet.
 pub fn context(options: Options, action: &Action, log: &Arc<Log>, cancelled: &Arc<AtomicBool>, now: Time) -> Result<Context> {
     let location = transport::parse(action.url()).map_err(|error| Failure::new(code::URL, error.to_string()))?;
-    let store = transport::open(&location, &transport_options(&options))?;
+    let target = transport::open_target(&location, &transport_options(&options))?;
     let gpg = Gpg::new(&options, log);
     let phrases = Phrases::new(&options, action)?;
     let mut keyring = Keyring::new();
@@ -34,18 +34,12 @@ pub fn context(options: Options, action: &Action, log: &Arc<Log>, cancelled: &Ar
         }
         _ => None,
     };
+    let store = Arc::clone(&target) as Arc<dyn compat::store::Store>;
     let archive = Archive { store, prefixes: options.prefixes.clone(), keyring: Arc::new(keyring), required_signer };
     let cache = Cache::new(&archive_dir(&options)?, options.name.as_deref(), action.url(), &options.prefixes);
     let sealing = if action.is_backup() { sealing(&options, &gpg, &phrases)? } else { Sealing::Plain };
-    let (target, url) = (target(&location), action.url().to_owned());
+    let (target, url) = (Some(target), action.url().to_owned());
     Ok(Context { options, log: Arc::clone(log), archive, target, sealing, cache, url, now, cancelled: Arc::clone(cancelled) })
-}
-
-fn target(location: &Location) -> Option<Arc<dyn Target>> {
-    match location {
-        Location::File(path) => Some(Arc::new(Folder::new(path))),
-        _ => None,
-    }
 }
 
 fn transport_options(options: &Options) -> transport::Options {
@@ -59,6 +53,7 @@ fn transport_options(options: &Options) -> transport::Options {
         s3_endpoint: options.s3_endpoint.clone(),
         s3_region: options.s3_region.clone(),
         s3_unencrypted: options.s3_unencrypted,
+        s3_storage_class: options.s3_class.map(str::to_owned),
         ssh_arguments: options.ssh_options.clone(),
         ca_file: options.ca_file.clone(),
         attempts: options.num_retries.unwrap_or(defaults.attempts).max(1),

@@ -11,13 +11,13 @@ use super::failure::{Failure, Result, code};
 use super::log::{Level, Log};
 use super::options::Options;
 use crate::collection::{BackupSet, Chain, Collection, SetFile};
-use crate::export::{Sealing, Target};
+use crate::export::Sealing;
 use crate::import::Archive;
 use crate::import::fetch::{Opener, Wanted};
 use crate::manifest::{FileList, Manifest};
 use crate::name::{Encoding, FileKind};
 use crate::sigtar::SigtarReader;
-use crate::store::{StoreError, StoreErrorKind, StoredFile};
+use crate::store::{StoreError, StoreErrorKind, StoredFile, Target};
 use crate::time::Time;
 
 /// What a command works with.

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha1::{Digest, Sha1};
 
-use super::target::{Target, Upload};
 use super::{Sealing, failed};
 use crate::deflate::Gzip;
 use crate::name::Encoding;
 use crate::pgp::Encryptor;
+use crate::store::{Target, Upload};
 use engine::error::Result;
 
 const RECORD: u64 = 10_240;
@@ -71,9 +71,7 @@ impl ArchiveFile {
                 let encryptor = encryption.encrypt(stored).map_err(|e| cannot_write(&location, &name, e))?;
                 Wrapped::OpenPgp(Box::new(encryptor))
             }
-            (Encoding::Gzip, _) => {
-                Wrapped::Gzip(Box::new(Gzip::new(stored).map_err(|e| cannot_write(&location, &name, e))?))
-            }
+            (Encoding::Gzip, _) => Wrapped::Gzip(Box::new(Gzip::new(stored).map_err(|e| cannot_write(&location, &name, e))?)),
             _ => Wrapped::Plain(stored),
         };
         Ok(Self { name, location, wrapped, content: 0, written })

@@ -16,7 +16,6 @@ mod merge;
 pub(crate) mod pieces;
 mod plan;
 pub(crate) mod set;
-mod target;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -34,13 +33,13 @@ pub use self::losses::{Loss, Losses};
 use self::merge::Merge;
 use self::plan::{Part, Step};
 use self::set::SetWriter;
-pub use self::target::{Folder, Target, Upload};
 use self::tree::Tree;
 use crate::collection::{BackupSet, Collection};
 use crate::import::Archive;
 use crate::name::{Prefixes, SetTimes};
 use crate::pgp::Encryption;
 use crate::store::StoreError;
+pub use crate::store::{Folder, Target, Upload};
 
 /// Size of volumes that duplicity takes by default, in bytes.
 pub const VOLUME_SIZE: u64 = 200 << 20;
@@ -153,7 +152,7 @@ pub fn run(
     monitor: &dyn Monitor,
     done: &mut dyn FnMut(&SetOutcome) -> Result<()>,
 ) -> Result<()> {
-    let collection = Collection::new(target.list().map_err(failed)?, &options.prefixes);
+    let collection = Collection::new(target.list_or_nothing().map_err(failed)?, &options.prefixes);
     let all = snapshot::list(reader.repo(), reader.view(), monitor)?;
     let steps = plan::plan(choices, options.mode, &collection, &all)?;
     clear(target, &collection, &steps, options)?;

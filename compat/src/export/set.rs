@@ -4,10 +4,10 @@ use engine::error::{Error, Result};
 use engine::path::EntryPath;
 
 use super::file::ArchiveFile;
-use super::target::Target;
 use super::{ExportOptions, Sealing, SetTotals};
 use crate::manifest::{ChangedFile, FileAction, Manifest, Position, VolumeHash, VolumeRecord};
 use crate::name::{Encoding, FileKind, FileName, SetTimes};
+use crate::store::Target;
 use crate::tar::{Header, padding, write_header};
 
 /// Bytes of a piece of content; duplicity's own, and the most that a volume exceeds what is asked for.

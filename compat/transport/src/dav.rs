@@ -1,6 +1,7 @@
-//! WebDAV over HTTP: one PROPFIND for the folder, one GET per file.
+//! WebDAV over HTTP: one PROPFIND for the folder, one GET per file; PUT and MOVE to write.
 
 mod multistatus;
+mod write;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use compat::store::{StoreErrorKind, StoredFile};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::{Method, Request, Response, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, AsSendBody, Body};
 use zeroize::Zeroizing;
 
 use crate::error::Failure;
 use crate::location::{Server, Tls};
 use crate::options::Options;
 use crate::remote::{Protocol, Started};
+use crate::spool::Spool;
 use crate::tls;
 
 const CONNECTIONS: usize = 6;
@@ -57,18 +59,19 @@ impl Dav {
         Ok(Self { agent: agent(tls, options, connections)?, url, authorization, connections })
     }
 
-    /// A request whose answer has a status that is one.
-    fn ask(&self, request: ureq::http::request::Builder, body: &str, missing: StoreErrorKind) -> Result<Response<Body>, Failure> {
+    /// A request whose answer is a success.
+    fn ask(
+        &self,
+        request: ureq::http::request::Builder,
+        body: impl AsSendBody,
+        missing: StoreErrorKind,
+    ) -> Result<Response<Body>, Failure> {
         let request = match &self.authorization {
             None => request,
             Some(value) => request.header(header::AUTHORIZATION, value.as_str()),
         };
         let broken = |e: ureq::http::Error| Failure::new(StoreErrorKind::Unusable, format!("no usable URL: {e}"));
-        let outcome = match body {
-            "" => self.agent.run(request.body(()).map_err(broken)?),
-            body => self.agent.run(request.body(body).map_err(broken)?),
-        };
-        let answer = outcome.map_err(|e| of(&e))?;
+        let answer = self.agent.run(request.body(body).map_err(broken)?).map_err(|e| of(&e))?;
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(&answer, missing)) }
     }
 }
@@ -102,8 +105,7 @@ impl Protocol for Dav {
     }
 
     fn list(&self) -> Result<Vec<StoredFile>, Failure> {
-        let method = Method::from_bytes(b"PROPFIND").map_err(|e| Failure::new(StoreErrorKind::Other, e.to_string()))?;
-        let request = Request::builder().method(method).uri(&self.url).header("Depth", "1");
+        let request = Request::builder().method(method("PROPFIND")?).uri(&self.url).header("Depth", "1");
         let request = request.header(header::CONTENT_TYPE, "application/xml; charset=\"utf-8\"");
         let answer = self.ask(request, QUESTION, StoreErrorKind::NoStore)?;
         if answer.status().as_u16() != 207 {
@@ -125,7 +127,7 @@ impl Protocol for Dav {
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
-        let answer = self.ask(request, "", StoreErrorKind::NotFound)?;
+        let answer = self.ask(request, (), StoreErrorKind::NotFound)?;
         let text = |name: header::HeaderName| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let length = text(header::CONTENT_LENGTH).and_then(|v| v.trim().parse::<u64>().ok());
         let chunked = text(header::TRANSFER_ENCODING).is_some();
@@ -147,6 +149,26 @@ impl Protocol for Dav {
         }
         Ok(Started { reader: Box::new(reader), size: whole })
     }
+
+    fn put(&self, file: &Spool, name: &str, unfinished: &str) -> Result<(), Failure> {
+        self.put_and_move(file, name, unfinished)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        self.delete(name)
+    }
+
+    fn make_folder(&self) -> Result<(), Failure> {
+        self.make_collection(&self.url)
+    }
+
+    fn clear(&self, unfinished: &str) {
+        let _ = self.delete(unfinished);
+    }
+}
+
+fn method(name: &str) -> Result<Method, Failure> {
+    Method::from_bytes(name.as_bytes()).map_err(|e| Failure::new(StoreErrorKind::Other, e.to_string()))
 }
 
 /// `bytes 5-9/10`: the whole size, if the part begins where it should and goes to the end.

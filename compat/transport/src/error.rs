@@ -30,6 +30,16 @@ impl Failure {
         Self::new(StoreErrorKind::Unreachable, message)
     }
 
+    /// Trouble with a temporary file of this machine.
+    pub(crate) fn local(error: &io::Error) -> Self {
+        Self::new(StoreErrorKind::Other, format!("temporary file: {error}"))
+    }
+
+    /// What arrived is not what was sent.
+    pub(crate) fn torn(found: u64, size: u64) -> Self {
+        Self::unreachable(format!("only {found} of {size} bytes arrived"))
+    }
+
     /// A server said something that it may not say.
     pub(crate) fn nonsense(message: impl AsRef<str>) -> Self {
         Self::new(StoreErrorKind::Other, format!("the server's answer makes no sense: {}", message.as_ref()))
@@ -51,22 +61,7 @@ impl From<io::Error> for Failure {
             return failure.clone();
         }
         use io::ErrorKind as K;
-        let kind = match error.kind() {
-            K::NotFound => StoreErrorKind::NotFound,
-            K::PermissionDenied => StoreErrorKind::Denied,
-            K::ConnectionRefused
-            | K::ConnectionReset
-            | K::ConnectionAborted
-            | K::NotConnected
-            | K::BrokenPipe
-            | K::TimedOut
-            | K::WouldBlock
-            | K::UnexpectedEof
-            | K::HostUnreachable
-            | K::NetworkUnreachable
-            | K::NetworkDown => StoreErrorKind::Unreachable,
-            _ => StoreErrorKind::Other,
-        };
+        let kind = StoreErrorKind::of_io(error.kind());
         match error.kind() {
             // What a socket's own time limit looks like.
             K::WouldBlock | K::TimedOut => Self::new(kind, "no answer in time"),

@@ -1,6 +1,6 @@
 //! Programs of the system as helpers: started, listened to with a time limit, and never left behind.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,8 @@ use crate::error::Failure;
 
 /// How much of what a program says on standard error is kept: the end of it.
 const KEPT: usize = 4096;
+/// For programs that say nothing while they work, and keep to a time limit of their own.
+pub(crate) const NO_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a program may take to end once its output has ended.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -105,8 +107,17 @@ pub(crate) fn run(command: &mut Command, input: &[u8], pause: Duration, limit: u
     let mut helper = Helper::spawn(command, if input.is_empty() { Stdio::null() } else { Stdio::piped() })?;
     if let Some(mut stdin) = helper.take_stdin() {
         // What ended without reading says why.
-        let _ = io::Write::write_all(&mut stdin, input);
+        let _ = stdin.write_all(input);
     }
+    await_end(helper, pause, limit)
+}
+
+/// As [`run`], with `input` itself as standard input.
+pub(crate) fn run_with(command: &mut Command, input: Stdio, pause: Duration, limit: u64) -> Result<(Vec<u8>, Ended), Failure> {
+    await_end(Helper::spawn(command, input)?, pause, limit)
+}
+
+fn await_end(mut helper: Helper, pause: Duration, limit: u64) -> Result<(Vec<u8>, Ended), Failure> {
     let mut output = Vec::new();
     let got = helper.take_stdout(pause).take(limit).read_to_end(&mut output)?;
     if got as u64 >= limit {
@@ -150,12 +161,44 @@ pub(crate) struct PipeReader {
 impl Read for PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(pipe) = self.pipe.as_mut() else { return Ok(0) };
-        let limit = Timespec::try_from(self.pause).map_err(io::Error::other)?;
-        let ready = poll(&mut [PollFd::new(&pipe.as_fd(), PollFlags::IN)], Some(&limit))?;
-        if ready == 0 {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
+        wait_for(pipe, PollFlags::IN, self.pause)?;
         pipe.read(buffer)
+    }
+}
+
+/// What a pipe takes without waiting once it takes anything (`PIPE_BUF`).
+const PIPE_PIECE: usize = 4096;
+
+/// A program's input, with a limit on the wait for it.
+#[derive(Debug)]
+pub(crate) struct PipeWriter {
+    pipe: ChildStdin,
+    pause: Duration,
+}
+
+impl PipeWriter {
+    /// A write that waits longer than `pause` fails.
+    pub(crate) fn new(pipe: ChildStdin, pause: Duration) -> Self {
+        Self { pipe, pause }
+    }
+}
+
+impl Write for PipeWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        wait_for(&self.pipe, PollFlags::OUT, self.pause)?;
+        self.pipe.write(&data[..data.len().min(PIPE_PIECE)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn wait_for(pipe: &impl AsFd, event: PollFlags, pause: Duration) -> io::Result<()> {
+    let limit = Timespec::try_from(pause).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(pipe, event)], Some(&limit))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
     }
 }
 
@@ -185,6 +228,14 @@ mod tests {
         assert!(failure.is_temporary() && start.elapsed() < Duration::from_secs(30));
         let failure = run(&mut sh("exec yes"), b"", Duration::from_secs(20), 100).unwrap_err();
         assert_eq!(failure.kind, StoreErrorKind::Other);
+    }
+
+    #[test]
+    fn waits_for_readers_only_so_long() {
+        let mut helper = Helper::spawn(&mut sh("exec sleep 60"), Stdio::piped()).unwrap();
+        let mut input = PipeWriter::new(helper.take_stdin().unwrap(), Duration::from_millis(50));
+        let error = input.write_all(&vec![0; 1 << 20]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

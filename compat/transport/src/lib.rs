@@ -1,7 +1,13 @@
-//! URLs of duplicity's archives, and the stores behind them: [`parse`] a URL, [`open`] it.
+//! URLs of duplicity's archives, and the stores behind them: [`parse`] a URL, [`open`] it to read, [`open_target`] to write as
+//! well.
 //!
-//! Knows nothing of what the files mean. Every store is read only, lists one flat folder, and resumes a file where the
-//! connection broke off, over bounded attempts; a file that comes out short is an error, never an end.
+//! Knows nothing of what the files mean. Every store lists one flat folder, and resumes a file where the connection broke off,
+//! over bounded attempts; a file that comes out short is an error, never an end.
+//!
+//! A file that is written waits in an unnamed temporary file until it is complete, and is sent as a whole, again and again over
+//! bounded attempts, until it is there in its full length. Under its name it is whole or not there: it comes to be under a
+//! name that no store lists and is renamed (file, sftp, ftp, webdav, and rclone where its remote is no better), or the protocol
+//! makes it appear at once (S3, rsync). The folder is made with the first file, and those that it is in; a bucket never.
 //!
 //! | scheme | through |
 //! |---|---|
@@ -22,7 +28,6 @@
 
 mod dav;
 mod error;
-mod file;
 mod ftp;
 mod helper;
 mod location;
@@ -32,12 +37,13 @@ mod remote;
 mod rsync;
 mod s3;
 mod sftp;
+mod spool;
 mod ssh;
 mod tls;
 
 use std::sync::Arc;
 
-use compat::store::{Store, StoreError};
+use compat::store::{Folder, Store, StoreError, Target};
 
 use crate::error::Failure;
 use crate::remote::{Protocol, Remote};
@@ -48,19 +54,29 @@ pub use options::{Options, Programs};
 /// Files in a folder at most: more is an endless listing, or no archive.
 const MAX_FILES: usize = 1_000_000;
 
-/// Files of this machine read at once.
-const LOCAL_CONNECTIONS: usize = 4;
-
 /// Makes the store at a location. Asks no server anything yet, except through which door rsync goes.
 ///
 /// # Errors
 ///
 /// `Unusable` if the location or the options make no sense or something needed is missing.
 pub fn open(location: &Location, options: &Options) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(open_target(location, options)?)
+}
+
+/// As [`open`], to write as well; the folder need not exist yet.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn open_target(location: &Location, options: &Options) -> Result<Arc<dyn Target>, StoreError> {
     let shown = location.to_string();
     let protocol = match location {
-        Location::File(folder) => {
-            return Ok(Arc::new(file::FileStore::new(folder, options.connections_or(LOCAL_CONNECTIONS))));
+        Location::File(path) => {
+            let folder = Folder::new(path);
+            return Ok(match options.connections {
+                0 => Arc::new(folder),
+                readers => Arc::new(folder.with_readers(readers)),
+            });
         }
         remote => protocol(remote, options).map_err(|failure| failure.at(&shown, ""))?,
     };

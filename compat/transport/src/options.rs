@@ -21,6 +21,9 @@ pub struct Options {
     /// Plain HTTP to a host that the URL names without saying how (`s3://HOST:PORT/BUCKET`). Loopback addresses and
     /// port 80 are spoken to in plain HTTP anyway.
     pub s3_unencrypted: bool,
+    /// Storage class of new objects, in S3's words (`STANDARD_IA`, `GLACIER`, ...); the bucket's own without. Those that have to
+    /// be fetched from an archive first are for volumes alone: each backup reads manifests and signatures.
+    pub s3_storage_class: Option<String>,
     /// More arguments for `ssh`, such as `-oIdentityFile=...`.
     pub ssh_arguments: Vec<String>,
     /// Certificates (PEM) that are trusted by ftp and webdav besides the system's.
@@ -65,6 +68,7 @@ impl Default for Options {
             s3_profile: None,
             s3_credentials: None,
             s3_unencrypted: false,
+            s3_storage_class: None,
             ssh_arguments: Vec::new(),
             ca_file: None,
             programs: Programs::default(),
@@ -98,6 +102,7 @@ impl std::fmt::Debug for Options {
             .field("s3_endpoint", &self.s3_endpoint)
             .field("s3_region", &self.s3_region)
             .field("s3_profile", &self.s3_profile)
+            .field("s3_storage_class", &self.s3_storage_class)
             .field("connect_timeout", &self.connect_timeout)
             .field("pause", &self.pause)
             .field("retry_window", &self.retry_window)

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use compat::store::{StoreErrorKind, StoredFile};
@@ -14,6 +15,7 @@ use crate::helper::{self, Ended, Helper, PipeReader};
 use crate::location::RcloneRemote;
 use crate::options::Options;
 use crate::remote::{Protocol, Started};
+use crate::spool::{STDIN_PATH, Spool};
 
 const CONNECTIONS: usize = 4;
 const MAX_LISTING: u64 = 64 * 1024 * 1024;
@@ -27,6 +29,8 @@ pub(crate) struct Rclone {
     connect_timeout: Duration,
     pause: Duration,
     connections: usize,
+    /// Whether a file is renamed when it is whole, once known.
+    renames: OnceLock<bool>,
 }
 
 impl std::fmt::Debug for Rclone {
@@ -50,6 +54,7 @@ impl Rclone {
             connect_timeout: options.connect_timeout,
             pause: options.pause,
             connections: options.connections_or(CONNECTIONS),
+            renames: OnceLock::new(),
         }
     }
 
@@ -60,6 +65,24 @@ impl Rclone {
         command.arg(format!("--timeout={}s", self.pause.as_secs().max(1)));
         command.envs(self.environment.iter().map(|(name, value)| (name, value.as_str())));
         command
+    }
+
+    /// Runs it to its end, however long that takes: it keeps to its own time limit.
+    fn run(&self, arguments: &[&str], input: Stdio, missing: StoreErrorKind) -> Result<Vec<u8>, Failure> {
+        let mut command = self.command();
+        command.args(arguments);
+        let (output, ended) = helper::run_with(&mut command, input, helper::NO_LIMIT, MAX_LISTING)?;
+        if ended.code == Some(0) { Ok(output) } else { Err(failure(&ended, missing)) }
+    }
+
+    /// In buckets an object appears at once, and a rename would copy it. Where the remote cannot rename, rclone would fetch the
+    /// file and send it again.
+    fn renames(&self) -> Result<bool, Failure> {
+        if let Some(known) = self.renames.get() {
+            return Ok(*known);
+        }
+        let output = self.run(&["backend", "features", "--", &self.remote], Stdio::null(), StoreErrorKind::NoStore)?;
+        Ok(*self.renames.get_or_init(|| is_renamed(&output)))
     }
 
     /// A remote's root has no slash before the name.
@@ -100,6 +123,30 @@ impl Protocol for Rclone {
             reader.await_first()?;
         }
         Ok(Started { reader: Box::new(reader), size })
+    }
+
+    /// The program compares sizes and hashes itself, and makes the folder. Its own name for what is unfinished begins as the
+    /// file's does: duplicity would take that for a volume.
+    fn put(&self, file: &Spool, name: &str, unfinished: &str) -> Result<(), Failure> {
+        let renames = self.renames()?;
+        let first = self.path_of(if renames { unfinished } else { name });
+        let copy = ["copyto", "--ignore-times", "--copy-links", "--", STDIN_PATH, &first];
+        self.run(&copy, file.stdin()?, StoreErrorKind::NoStore)?;
+        if renames {
+            let rename = ["moveto", "--ignore-times", "--", &first, &self.path_of(name)];
+            self.run(&rename, Stdio::null(), StoreErrorKind::NoStore)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        self.run(&["deletefile", "--", &self.path_of(name)], Stdio::null(), StoreErrorKind::NotFound).map(drop)
+    }
+
+    fn clear(&self, unfinished: &str) {
+        if self.renames.get() == Some(&true) {
+            let _ = self.remove(unfinished);
+        }
     }
 }
 
@@ -150,6 +197,13 @@ impl Read for CatReader {
         }
         Ok(self.next(buffer)?)
     }
+}
+
+/// By what `backend features` prints.
+fn is_renamed(output: &[u8]) -> bool {
+    let answer: serde_json::Value = serde_json::from_slice(output).unwrap_or_default();
+    let can = |feature: &str| answer["Features"][feature].as_bool().unwrap_or(false);
+    !can("BucketBased") && (can("Move") || can("Copy"))
 }
 
 /// Of `lsjson`; a size of -1 is an unknown one.
@@ -246,6 +300,14 @@ mod tests {
             assert_eq!(failure.kind, kind, "{said}");
             assert!(!failure.message.contains("2026"), "{failure}");
         }
+    }
+
+    #[test]
+    fn renames_where_that_is_cheap() {
+        assert!(is_renamed(br#"{"Features":{"BucketBased":false,"Move":true,"Copy":false}}"#));
+        assert!(is_renamed(br#"{"Features":{"Copy":true}}"#));
+        assert!(!is_renamed(br#"{"Features":{"BucketBased":true,"Copy":true}}"#));
+        assert!(!is_renamed(br#"{"Features":{}}"#));
     }
 
     #[test]

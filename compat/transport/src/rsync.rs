@@ -1,9 +1,11 @@
 //! rsync, by the system's program: to a daemon, or over the system's `ssh`.
 //!
 //! The program writes no file to a pipe: each goes into a temporary folder and is read from there, whole. What a broken
-//! connection left there is gone on with.
+//! connection left there is gone on with. On the other side the program itself sees to it that a file is whole before it has
+//! its name.
 
 mod list;
+mod write;
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -21,6 +23,7 @@ use crate::helper::{self, Ended};
 use crate::location::{RsyncRoute, Server};
 use crate::options::Options;
 use crate::remote::{Protocol, Started};
+use crate::spool::Spool;
 use crate::ssh::{self, Ssh};
 
 const CONNECTIONS: usize = 3;
@@ -157,16 +160,11 @@ impl Rsync {
             command.args(["--", &format!("{folder}{name}"), target]);
             String::new()
         };
-        let (_, ended) = helper::run(&mut command, input.as_bytes(), self.no_limit(), MAX_LISTING)?;
+        let (_, ended) = helper::run(&mut command, input.as_bytes(), helper::NO_LIMIT, MAX_LISTING)?;
         match ended.code {
             Some(0) => Ok(()),
             _ => Err(failure(&ended, way, StoreErrorKind::NotFound)),
         }
-    }
-
-    /// The program says nothing while it fetches, and keeps to its own time limit.
-    fn no_limit(&self) -> Duration {
-        Duration::from_secs(7 * 24 * 3600)
     }
 }
 
@@ -199,8 +197,8 @@ impl Protocol for Rsync {
                 listed.size.ok_or_else(|| Failure::nonsense("a file without a size"))?
             }
         };
-        let folder = tempfile::Builder::new().prefix("deduplicity-rsync").tempdir().map_err(|e| local(&e))?;
-        let target = folder.path().to_str().ok_or_else(|| local(&io::ErrorKind::InvalidFilename.into()))?;
+        let folder = tempfile::Builder::new().prefix("deduplicity-rsync").tempdir().map_err(|e| Failure::local(&e))?;
+        let target = folder.path().to_str().ok_or_else(|| Failure::local(&io::ErrorKind::InvalidFilename.into()))?;
         let path = folder.path().join(name);
         let length = || path.metadata().map_or(0, |found| found.len());
         let mut fruitless = 0;
@@ -216,20 +214,28 @@ impl Protocol for Rsync {
             }
             std::thread::sleep(Duration::from_millis(200) * (1 << fruitless.min(5)));
         }
-        let mut file = File::open(&path).map_err(|e| local(&e))?;
-        let got = file.metadata().map_err(|e| local(&e))?.len();
+        let mut file = File::open(&path).map_err(|e| Failure::local(&e))?;
+        let got = file.metadata().map_err(|e| Failure::local(&e))?.len();
         if got != size {
             let message = format!("it has {got} bytes now, and had {size} before: it was changed meanwhile");
             return Err(Failure::new(StoreErrorKind::Other, message));
         }
-        file.seek(SeekFrom::Start(offset)).map_err(|e| local(&e))?;
+        file.seek(SeekFrom::Start(offset)).map_err(|e| Failure::local(&e))?;
         // The folder goes; the open file stays.
         Ok(Started { reader: Box::new(file), size: Some(size) })
     }
-}
 
-fn local(error: &io::Error) -> Failure {
-    Failure::new(StoreErrorKind::Other, format!("temporary file: {error}"))
+    fn put(&self, file: &Spool, name: &str, _: &str) -> Result<(), Failure> {
+        self.send(file, name)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        self.delete(name)
+    }
+
+    fn make_folder(&self) -> Result<(), Failure> {
+        self.send_folder()
+    }
 }
 
 /// By the exit code (rsync(1)), and where it is not enough by the words.
@@ -240,7 +246,11 @@ fn failure(ended: &Ended, way: Way, missing: StoreErrorKind) -> Failure {
     // The other side's words say more than the summary at the end.
     let mut lines = ended.said.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines.clone().find(|l| l.starts_with("@ERROR") || l.starts_with("rsync: ")).or_else(|| lines.next());
-    let line = line.unwrap_or("rsync failed without a word");
+    let silent = match ended.code {
+        Some(code) => format!("rsync failed with code {code} and without a word"),
+        None => "rsync was ended and said nothing".to_owned(),
+    };
+    let line = line.unwrap_or(&silent);
     let kind = if has(&["auth failed", "access denied"]) {
         StoreErrorKind::Denied
     } else if has(&["unknown module", "chdir failed", "chroot failed"]) {

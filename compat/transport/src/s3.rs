@@ -12,13 +12,17 @@ use crate::error::Failure;
 use crate::location::S3Location;
 use crate::options::Options;
 use crate::remote::{Protocol, Started};
+use crate::spool::Spool;
 
 const CONNECTIONS: usize = 8;
+/// Classes of which nothing is read before it was asked for and hours have passed.
+const COLD: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
 #[derive(Debug)]
 pub(crate) struct S3 {
     backend: Arc<S3Backend>,
     connections: usize,
+    class: Option<String>,
     /// The bucket may be a host's name that was not taken for one.
     host_like: bool,
 }
@@ -38,7 +42,7 @@ impl S3 {
         s3.connections = connections;
         let host_like = place.endpoint.is_none() && place.bucket.contains('.');
         let backend = S3Backend::open(s3).map_err(|e| of(e, StoreErrorKind::NoStore))?;
-        Ok(Self { backend: Arc::new(backend), connections, host_like })
+        Ok(Self { backend: Arc::new(backend), connections, class: options.s3_storage_class.clone(), host_like })
     }
 }
 
@@ -72,6 +76,21 @@ impl Protocol for S3 {
         let size = reader.size();
         Ok(Started { reader: Box::new(reader), size: Some(size) })
     }
+
+    /// An object appears at once.
+    fn put(&self, file: &Spool, name: &str, _: &str) -> Result<(), Failure> {
+        let class = self.class.as_deref().filter(|class| suits(class, name));
+        self.backend.put_raw(name, file.file(), file.size(), class).map_err(|e| of(e, StoreErrorKind::NoStore))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        self.backend.delete_raw(name).map_err(|e| of(e, StoreErrorKind::NotFound))
+    }
+}
+
+/// Whether a file may be in a storage class.
+fn suits(class: &str, name: &str) -> bool {
+    !COLD.contains(&class) || name.contains(".difftar")
 }
 
 fn of(error: BackendError, not_found: StoreErrorKind) -> Failure {
@@ -103,6 +122,13 @@ fn with_scheme(endpoint: &str, options: &Options) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_every_backup_reads_is_never_cold() {
+        let names = ["duplicity-full.T.vol1.difftar.gpg", "duplicity-full.T.manifest", "duplicity-full-signatures.T.sigtar.gz"];
+        assert_eq!(names.map(|name| suits("DEEP_ARCHIVE", name)), [true, false, false]);
+        assert_eq!(names.map(|name| suits("GLACIER_IR", name)), [true; 3]);
+    }
 
     #[test]
     fn hosts_get_a_scheme() {

@@ -1,13 +1,15 @@
-//! sftp through the system's `ssh`: the program does all that is about security, this module reads files over its pipes.
+//! sftp through the system's `ssh`: the program does all that is about security, this module reads and writes files over its
+//! pipes.
 //!
 //! A connection carries one file at a time, with many requests under way; ended ones are kept for the next file. The
 //! crates for the protocol fail a whole listing over one name that is not UTF-8, and allocate what a server announces.
 
 mod reader;
 mod wire;
+mod write;
 
 use std::io::{BufReader, Read, Write};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use compat::store::{StoreErrorKind, StoredFile};
 
 use crate::MAX_FILES;
 use crate::error::Failure;
-use crate::helper::{Helper, PipeReader};
+use crate::helper::{Helper, PipeReader, PipeWriter};
 use crate::location::Server;
 use crate::options::Options;
 use crate::remote::{Protocol, Started};
+use crate::spool::Spool;
 use crate::ssh::{self, Ssh};
 
 use reader::SftpReader;
@@ -65,7 +68,7 @@ impl Protocol for Sftp {
     }
 
     fn start(&self, name: &str, offset: u64, _: Option<u64>) -> Result<Started, Failure> {
-        let path = format!("{}/{name}", self.inner.folder.trim_end_matches('/'));
+        let path = self.inner.path_of(name);
         let (session, reusable) = self.inner.session()?;
         match SftpReader::open(session, &self.inner, &path, offset) {
             // One that was idle may have been cut off meanwhile.
@@ -76,9 +79,31 @@ impl Protocol for Sftp {
             outcome => outcome,
         }
     }
+
+    fn put(&self, file: &Spool, name: &str, unfinished: &str) -> Result<(), Failure> {
+        let (name, unfinished) = (self.inner.path_of(name), self.inner.path_of(unfinished));
+        self.inner.with_session(|session| session.put(file, &name, &unfinished))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Failure> {
+        let path = self.inner.path_of(name);
+        self.inner.with_session(|session| session.remove(&path))
+    }
+
+    fn make_folder(&self) -> Result<(), Failure> {
+        self.inner.with_session(|session| session.make_folder(&self.inner.folder))
+    }
+
+    fn clear(&self, unfinished: &str) {
+        let _ = self.remove(unfinished);
+    }
 }
 
 impl Inner {
+    fn path_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.folder.trim_end_matches('/'))
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +132,9 @@ impl Inner {
             session = Session::connect(self)?;
             outcome = call(&mut session);
         }
-        if !outcome.as_ref().is_err_and(Failure::is_temporary) {
+        // After anything else nobody knows what is still to come over it.
+        let kept = [StoreErrorKind::NotFound, StoreErrorKind::NoStore, StoreErrorKind::Denied];
+        if outcome.as_ref().err().is_none_or(|failure| kept.contains(&failure.kind)) {
             self.give_back(session);
         }
         outcome
@@ -118,7 +145,7 @@ impl Inner {
 #[derive(Debug)]
 struct Session {
     helper: Option<Helper>,
-    stdin: Option<ChildStdin>,
+    stdin: Option<PipeWriter>,
     stdout: BufReader<PipeReader>,
     next_id: u32,
 }
@@ -129,7 +156,7 @@ impl Session {
         command.args(inner.ssh.arguments()).args(["-s", "--", &inner.ssh.server.host, "sftp"]);
         inner.ssh.prepare(&mut command);
         let mut helper = Helper::spawn(&mut command, Stdio::piped())?;
-        let stdin = helper.take_stdin();
+        let stdin = helper.take_stdin().map(|pipe| PipeWriter::new(pipe, inner.pause));
         let stdout = BufReader::with_capacity(64 * 1024, helper.take_stdout(inner.pause));
         let mut session = Self { helper: Some(helper), stdin, stdout, next_id: 0 };
         session.write(&wire::hello())?;

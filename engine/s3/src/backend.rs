@@ -2,6 +2,7 @@
 
 mod probe;
 mod raw;
+mod upload;
 
 pub use raw::RawReader;
 

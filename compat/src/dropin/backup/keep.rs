@@ -1,6 +1,6 @@
 //! Copies for the local cache, statistics as a file, and a target that keeps nothing.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -11,9 +11,9 @@ use crate::dropin::context::Context;
 use crate::dropin::failure::{Failure, Result, code};
 use crate::export::file::ArchiveFile;
 use crate::export::set::{Witness, file_name};
-use crate::export::{ExportOptions, Mode, Target, Upload};
+use crate::export::{ExportOptions, Mode};
 use crate::name::{FileKind, SetTimes};
-use crate::store::{StoreError, StoredFile};
+use crate::store::{Store, StoreError, StoreErrorKind, StoredFile, Target, Upload};
 use crate::tar::terminator;
 
 /// Keeps signatures and manifest in the cache once the set is complete.
@@ -77,15 +77,26 @@ pub(super) struct Discard;
 
 struct Nowhere;
 
-impl Target for Discard {
+impl Store for Discard {
     fn location(&self) -> String {
         "nowhere".to_owned()
+    }
+
+    fn concurrency(&self) -> usize {
+        1
     }
 
     fn list(&self) -> Result<Vec<StoredFile>, StoreError> {
         Ok(Vec::new())
     }
 
+    fn open(&self, name: &str) -> Result<Box<dyn Read + Send>, StoreError> {
+        let message = "nothing was kept".to_owned();
+        Err(StoreError { kind: StoreErrorKind::NotFound, location: self.location(), name: name.to_owned(), message })
+    }
+}
+
+impl Target for Discard {
     fn create(&self, _: &str) -> Result<Box<dyn Upload>, StoreError> {
         Ok(Box::new(Nowhere))
     }

@@ -14,10 +14,11 @@ use super::context::Context;
 use super::failure::{Failure, Result, code};
 use super::options::BackupKind;
 use super::source::{Source, Tally};
+use crate::export::ExportOptions;
 use crate::export::set::SetWriter;
-use crate::export::{ExportOptions, Target};
 use crate::manifest::{FileList, Manifest};
 use crate::name::SetTimes;
+use crate::store::Target;
 
 use self::plan::{Base, Plan};
 use self::stats::Statistics;

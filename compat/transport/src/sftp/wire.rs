@@ -1,4 +1,4 @@
-//! Packets of version 3 of the SFTP protocol (draft-ietf-secsh-filexfer-02), as far as reading needs them.
+//! Packets of version 3 of the SFTP protocol (draft-ietf-secsh-filexfer-02), as far as reading and writing need them.
 #![expect(clippy::big_endian_bytes, reason = "the order of the protocol")]
 
 /// Longest packet that is taken. Servers answer with at most 256 KiB of data.
@@ -9,16 +9,22 @@ const VERSION: u8 = 2;
 pub(super) const OPEN: u8 = 3;
 pub(super) const CLOSE: u8 = 4;
 pub(super) const READ: u8 = 5;
+pub(super) const WRITE: u8 = 6;
 pub(super) const FSTAT: u8 = 8;
 pub(super) const OPENDIR: u8 = 11;
 pub(super) const READDIR: u8 = 12;
+pub(super) const REMOVE: u8 = 13;
+pub(super) const MKDIR: u8 = 14;
 pub(super) const STAT: u8 = 17;
+pub(super) const RENAME: u8 = 18;
+pub(super) const EXTENDED: u8 = 200;
 const STATUS: u8 = 101;
 const HANDLE: u8 = 102;
 const DATA: u8 = 103;
 const NAME: u8 = 104;
 const ATTRS: u8 = 105;
 
+pub(super) const STATUS_OK: u32 = 0;
 pub(super) const STATUS_EOF: u32 = 1;
 pub(super) const STATUS_NO_SUCH_FILE: u32 = 2;
 pub(super) const STATUS_PERMISSION_DENIED: u32 = 3;
@@ -27,6 +33,10 @@ pub(super) const STATUS_CONNECTION_LOST: u32 = 7;
 
 /// Of [`OPEN`]: for reading.
 pub(super) const FLAG_READ: u32 = 1;
+/// Of [`OPEN`]: for writing; made if need be, and empty.
+pub(super) const FLAGS_NEW: u32 = 2 | 8 | 16;
+/// OpenSSH's own [`EXTENDED`] request: a rename that replaces.
+pub(super) const POSIX_RENAME: &str = "posix-rename@openssh.com";
 
 /// A part of a request.
 pub(super) enum Part<'a> {
