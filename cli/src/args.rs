@@ -14,7 +14,7 @@ use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::dump::{DumpArgs, DumpFormat};
-pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
+pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom};
 pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
 pub use self::tools::{CheckArgs, CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};
 use crate::parse::{self, SnapshotPath};
@@ -133,7 +133,7 @@ pub enum Command {
     Import(ImportArgs),
     /// Export snapshots as archives of other programs
     Export(ExportArgs),
-    /// Look at archives of duplicity as they are
+    /// Work on archives of duplicity with duplicity's own command line
     Duplicity(DuplicityArgs),
     /// Tell how much the repository holds and what deduplication and compression save
     #[command(after_help = "Example:\n  deduplicity stats --json")]

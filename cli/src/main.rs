@@ -6,6 +6,7 @@ mod archive;
 mod args;
 mod cmd;
 mod context;
+mod duplicity;
 mod exit;
 mod parse;
 mod password;
@@ -43,6 +44,9 @@ fn keep_memory_small() {}
 
 fn main() -> ExitCode {
     keep_memory_small();
+    if let Some(args) = duplicity::called(std::env::args_os()) {
+        return duplicity::run(args, &Arc::new(AtomicBool::new(false)));
+    }
     let cli = match Cli::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m)) {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error),
@@ -84,7 +88,9 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Export(args) => match &args.to {
             ExportTo::Duplicity(args) => cmd::export::run(&context, args),
         },
-        Command::Duplicity(args) => cmd::duplicity::run(&context, &args.command),
+        Command::Duplicity(_) => {
+            Err(exit::advise("'duplicity' has to be the first argument", "give duplicity's own options behind it"))
+        }
         Command::Stats => cmd::stats::run(&context),
         Command::Key(args) => cmd::key::run(&context, &args.command),
         Command::Version => version(ui),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use crossbeam_channel::{Receiver, bounded};
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 
 /// Bytes that are compressed at a time. Each block costs five bytes and begins its codes anew.
 const BLOCK: usize = 128 << 10;
@@ -15,6 +15,8 @@ const WINDOW: usize = 32 << 10;
 const IN_FLIGHT: usize = 32;
 /// gzip's and gpg's own level.
 const LEVEL: u32 = 6;
+/// The header of a gzip file without a name or a time, of an operating system that is not told (RFC 1952): as Python writes it.
+const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// Compresses what is written to it and hands it on to `out`, in the caller's thread and in order. Not to be used on a thread
 /// of rayon's pool, which it waits for. Memory: 10 MiB at most.
@@ -93,6 +95,51 @@ impl<W: Write> Write for Deflate<W> {
     }
 
     /// Does nothing: a stream that is flushed often compresses badly.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A gzip file being written.
+pub(crate) struct Gzip<W: Write> {
+    deflate: Deflate<W>,
+    crc: Crc,
+}
+
+impl<W: Write> Gzip<W> {
+    /// Writes the header.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(&GZIP_HEADER)?;
+        Ok(Self { deflate: Deflate::new(out), crc: Crc::new() })
+    }
+
+    /// As [`Deflate::pending`].
+    pub fn pending(&self) -> u64 {
+        self.deflate.pending()
+    }
+
+    /// As [`Deflate::drain`].
+    pub fn drain(&mut self) -> io::Result<()> {
+        self.deflate.drain()
+    }
+
+    /// Ends the file.
+    pub fn finish(self) -> io::Result<W> {
+        let mut out = self.deflate.finish()?;
+        out.write_all(&self.crc.sum().to_le_bytes())?;
+        out.write_all(&self.crc.amount().to_le_bytes())?;
+        Ok(out)
+    }
+}
+
+impl<W: Write> Write for Gzip<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let n = self.deflate.write(data)?;
+        self.crc.update(&data[..n]);
+        Ok(n)
+    }
+
+    /// Does nothing, as [`Deflate`].
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 pub mod collection;
 mod deflate;
+pub mod dropin;
 pub mod export;
 pub mod import;
 pub mod librsync;

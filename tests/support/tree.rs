@@ -31,6 +31,18 @@ pub struct Seen {
     content: u64,
 }
 
+impl Seen {
+    /// Takes out what an archive of duplicity has no room for: fractions of seconds, attributes, hard links, and of links all but
+    /// the text and the owner.
+    pub fn forget_what_duplicity_cannot_hold(&mut self) {
+        let is_link = self.target.is_some();
+        self.mtime = (if is_link { 0 } else { self.mtime.0 }, 0);
+        self.mode = if is_link { 0 } else { self.mode };
+        self.xattrs.clear();
+        self.same_as = PathBuf::new();
+    }
+}
+
 /// All entries below `root`, by path.
 ///
 /// # Panics

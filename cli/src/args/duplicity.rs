@@ -1,5 +1,6 @@
 //! Arguments of the commands that read duplicity's archives.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
@@ -101,25 +102,12 @@ pub struct ImportDuplicityArgs {
     pub compression: Level,
 }
 
-/// duplicity's own commands.
+/// duplicity's own command line, which is understood elsewhere.
 #[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+#[command(after_help = "'deduplicity duplicity --help' tells more; through a link named duplicity, the word is left out.")]
 pub struct DuplicityArgs {
-    #[command(subcommand)]
-    pub command: DuplicityCommand,
-}
-
-#[derive(Subcommand, Debug)]
-pub enum DuplicityCommand {
-    /// List the chains and backup sets of an archive, by its file names
-    #[command(after_help = "Example:\n  deduplicity duplicity collection-status sftp://backup@nas/laptop")]
-    CollectionStatus(ArchiveArgs),
-    /// List the files that were there at the last backup, or at another one
-    #[command(after_help = "Example:\n  PASSPHRASE=... deduplicity duplicity list-current-files file:///mnt/old --time 3D")]
-    ListCurrentFiles {
-        #[command(flatten)]
-        archive: ArchiveArgs,
-        /// When, as duplicity takes times
-        #[arg(short, long, value_name = "TIME")]
-        time: Option<String>,
-    },
+    /// duplicity's commands and options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<OsString>,
 }

@@ -5,7 +5,6 @@ pub mod check;
 pub mod copy;
 pub mod doctor;
 pub mod dump;
-pub mod duplicity;
 pub mod export;
 pub mod import;
 pub mod init;

@@ -4,18 +4,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use flate2::Crc;
 use sha1::{Digest, Sha1};
 
 use super::{Sealing, failed};
-use crate::deflate::Deflate;
+use crate::deflate::Gzip;
 use crate::name::Encoding;
 use crate::pgp::Encryptor;
 use crate::store::{Target, Upload};
 use engine::error::Result;
 
-/// The header of a gzip file without a name or a time, of an operating system that is not told (RFC 1952).
-const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 const RECORD: u64 = 10_240;
 const BLOCK: u64 = 512;
 
@@ -39,39 +36,14 @@ impl Write for Stored {
     }
 }
 
-/// The content of a gzip file, and its checksum so far.
-struct Gzip {
-    deflate: Deflate<Stored>,
-    crc: Crc,
-}
-
-impl Gzip {
-    fn new(mut stored: Stored) -> io::Result<Self> {
-        stored.write_all(&GZIP_HEADER)?;
-        Ok(Self { deflate: Deflate::new(stored), crc: Crc::new() })
-    }
-
-    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
-        self.crc.update(data);
-        self.deflate.write_all(data)
-    }
-
-    fn finish(self) -> io::Result<Stored> {
-        let mut stored = self.deflate.finish()?;
-        stored.write_all(&self.crc.sum().to_le_bytes())?;
-        stored.write_all(&self.crc.amount().to_le_bytes())?;
-        Ok(stored)
-    }
-}
-
 enum Wrapped {
     Plain(Stored),
-    Gzip(Box<Gzip>),
+    Gzip(Box<Gzip<Stored>>),
     OpenPgp(Box<Encryptor<Stored>>),
 }
 
 /// A file of an archive being written.
-pub(super) struct ArchiveFile {
+pub(crate) struct ArchiveFile {
     name: String,
     location: String,
     wrapped: Wrapped,
@@ -82,7 +54,7 @@ pub(super) struct ArchiveFile {
 }
 
 /// A file that is complete.
-pub(super) struct Finished {
+pub(crate) struct Finished {
     /// Of the file as stored.
     pub sha1: [u8; 20],
     /// Its size in bytes.
@@ -115,13 +87,13 @@ impl ArchiveFile {
         let written = |this: &Self| this.written.load(Ordering::Relaxed).saturating_add(more);
         let pending = match &self.wrapped {
             Wrapped::Plain(_) => 0,
-            Wrapped::Gzip(out) => out.deflate.pending(),
+            Wrapped::Gzip(out) => out.pending(),
             Wrapped::OpenPgp(out) => out.pending(),
         };
         if pending > 0 && written(self).saturating_add(pending) > limit {
             let drained = match &mut self.wrapped {
                 Wrapped::Plain(_) => Ok(()),
-                Wrapped::Gzip(out) => out.deflate.drain(),
+                Wrapped::Gzip(out) => out.drain(),
                 Wrapped::OpenPgp(out) => out.drain(),
             };
             drained.map_err(|e| cannot_write(&self.location, &self.name, e))?;

@@ -10,13 +10,13 @@ const MAX_DEVICE: u32 = 1 << 21;
 
 /// Which file a name is for: the root directory is called differently in the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Volume,
     Signatures,
 }
 
 /// Whether an archive can hold this.
-pub(super) fn fits(entry: &Entry) -> bool {
+pub(crate) fn fits(entry: &Entry) -> bool {
     match entry.kind {
         Kind::CharDevice(major, minor) | Kind::BlockDevice(major, minor) => major < MAX_DEVICE && minor < MAX_DEVICE,
         _ => true,
@@ -24,7 +24,7 @@ pub(super) fn fits(entry: &Entry) -> bool {
 }
 
 /// The metadata of an entry as a header; name and size are still to be set.
-pub(super) fn of(entry: &Entry) -> Header {
+pub(crate) fn of(entry: &Entry) -> Header {
     let owner = &entry.meta.owner;
     let text = |name: &Option<String>| name.as_ref().map(|n| n.clone().into_bytes()).unwrap_or_default();
     let (kind, link, major, minor) = match &entry.kind {
@@ -52,7 +52,7 @@ pub(super) fn of(entry: &Entry) -> Header {
 }
 
 /// `WORD/PATH`, for directories with a slash behind it.
-pub(super) fn name(word: &str, entry: &Entry, place: Place) -> Vec<u8> {
+pub(crate) fn name(word: &str, entry: &Entry, place: Place) -> Vec<u8> {
     let mut name = named(word, &entry.path);
     if entry.is_directory() {
         match (entry.path.is_root(), place) {
@@ -65,7 +65,7 @@ pub(super) fn name(word: &str, entry: &Entry, place: Place) -> Vec<u8> {
 }
 
 /// `WORD/PATH/NUMBER`; of the root `WORD/NUMBER`.
-pub(super) fn piece_name(word: &str, path: &EntryPath, number: u64) -> Vec<u8> {
+pub(crate) fn piece_name(word: &str, path: &EntryPath, number: u64) -> Vec<u8> {
     let mut name = named(word, path);
     if !path.is_root() {
         name.push(b'/');
@@ -75,7 +75,7 @@ pub(super) fn piece_name(word: &str, path: &EntryPath, number: u64) -> Vec<u8> {
 }
 
 /// The header of a path that is no more.
-pub(super) fn deleted(path: &EntryPath) -> Header {
+pub(crate) fn deleted(path: &EntryPath) -> Header {
     Header { name: named("deleted", path), ..Header::default() }
 }
 

@@ -9,13 +9,13 @@
 
 mod base;
 mod delta;
-mod file;
-mod header;
+pub(crate) mod file;
+pub(crate) mod header;
 mod losses;
 mod merge;
-mod pieces;
+pub(crate) mod pieces;
 mod plan;
-mod set;
+pub(crate) mod set;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -102,6 +102,8 @@ pub struct SetTotals {
     pub volumes: u64,
     /// Sizes of all files of the set, in bytes.
     pub stored_bytes: u64,
+    /// Sizes of the volumes, in bytes.
+    pub volume_bytes: u64,
     /// Bytes of content and deltas.
     pub raw_bytes: u64,
     /// Paths that are stored whole.

@@ -9,7 +9,7 @@ use crate::tar::Header;
 
 /// What the members of a path hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(crate) enum Holds {
     Content,
     Delta,
 }
@@ -24,7 +24,7 @@ impl Holds {
 }
 
 /// Takes the bytes of one path. Memory: one piece.
-pub(super) struct Pieces<'s, 'a> {
+pub(crate) struct Pieces<'s, 'a> {
     set: &'s mut SetWriter<'a>,
     entry: &'s Entry,
     holds: Holds,

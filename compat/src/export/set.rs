@@ -11,19 +11,20 @@ use crate::store::Target;
 use crate::tar::{Header, padding, write_header};
 
 /// Bytes of a piece of content; duplicity's own, and the most that a volume exceeds what is asked for.
-pub(super) const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 /// Bytes of paths up to which a manifest lists the changed files. Beyond, it has no list; nothing but an option of
 /// `collection-status` reads that.
 const MAX_LISTED: usize = 32 << 20;
 
 /// A set being written.
-pub(super) struct SetWriter<'a> {
+pub(crate) struct SetWriter<'a> {
     target: &'a dyn Target,
     options: &'a ExportOptions,
     times: SetTimes,
     volume: Option<Volume>,
     records: Vec<VolumeRecord>,
     files: Option<Vec<ChangedFile>>,
+    is_listing: bool,
     listed: usize,
     /// `None` once it is complete.
     signatures: Option<ArchiveFile>,
@@ -32,6 +33,16 @@ pub(super) struct SetWriter<'a> {
     /// What was written.
     pub totals: SetTotals,
     scratch: Vec<u8>,
+    witness: Option<Box<dyn Witness + 'a>>,
+}
+
+/// Sees what a set is made of, before it is wrapped.
+pub(crate) trait Witness {
+    /// The next bytes of the signature file.
+    fn signatures(&mut self, data: &[u8]) -> std::io::Result<()>;
+
+    /// The set is complete at the target, with this manifest.
+    fn complete(&mut self, manifest: &[u8]) -> std::io::Result<()>;
 }
 
 struct Volume {
@@ -51,12 +62,32 @@ impl<'a> SetWriter<'a> {
             volume: None,
             records: Vec::new(),
             files: Some(Vec::new()),
+            is_listing: true,
             listed: 0,
             signatures: Some(signatures),
             done: Vec::new(),
             totals: SetTotals::default(),
             scratch: Vec::new(),
+            witness: None,
         })
+    }
+
+    /// Has somebody see what is written.
+    pub fn with_witness(mut self, witness: Box<dyn Witness + 'a>) -> Self {
+        self.witness = Some(witness);
+        self
+    }
+
+    /// Leaves the list of changed files out of the manifest.
+    pub fn without_list(mut self) -> Self {
+        self.files = Some(Vec::new());
+        self.is_listing = false;
+        self
+    }
+
+    /// Whether there is no member yet, and so nothing at the target.
+    pub fn is_untouched(&self) -> bool {
+        self.volume.is_none() && self.records.is_empty()
     }
 
     /// Writes a member of a volume. A member lies in one volume; a volume that is full by now is ended before.
@@ -82,6 +113,11 @@ impl<'a> SetWriter<'a> {
 
     /// Writes a member of the signature file.
     pub fn signature(&mut self, header: &Header, data: &[u8]) -> Result<()> {
+        if let Some(witness) = &mut self.witness {
+            let mut member = Vec::new();
+            member_bytes(&mut member, header, data)?;
+            witness.signatures(&member).map_err(not_witnessed)?;
+        }
         match &mut self.signatures {
             Some(file) => put(file, header, data, &mut self.scratch),
             None => Err(Error::Invalid("the signatures are complete already".into())),
@@ -94,7 +130,7 @@ impl<'a> SetWriter<'a> {
         if self.listed > MAX_LISTED {
             self.files = None;
         }
-        if let Some(files) = &mut self.files {
+        if let Some(files) = self.files.as_mut().filter(|_| self.is_listing) {
             files.push(ChangedFile { action, path: path.as_bytes().to_vec() });
         }
     }
@@ -115,6 +151,7 @@ impl<'a> SetWriter<'a> {
         self.records.push(VolumeRecord { number, start, end, hash: Some(VolumeHash::Sha1(finished.sha1)) });
         self.totals.volumes += 1;
         self.totals.stored_bytes += finished.size;
+        self.totals.volume_bytes += finished.size;
         Ok(())
     }
 
@@ -149,7 +186,7 @@ impl<'a> SetWriter<'a> {
         let mut file = file(self.target, self.options, self.times, FileKind::Manifest)?;
         file.write(&text)?;
         self.totals.stored_bytes += file.finish()?.size;
-        Ok(())
+        self.witness.as_mut().map_or(Ok(()), |witness| witness.complete(&text)).map_err(not_witnessed)
     }
 
     /// Takes back what is at the target: volumes without a manifest keep newer versions of duplicity from restoring anything.
@@ -164,7 +201,7 @@ impl<'a> SetWriter<'a> {
 }
 
 /// The name of a file of a set.
-pub(super) fn file_name(options: &ExportOptions, set: SetTimes, kind: FileKind) -> (String, Encoding) {
+pub(crate) fn file_name(options: &ExportOptions, set: SetTimes, kind: FileKind) -> (String, Encoding) {
     let suffix = match (&options.sealing, kind) {
         (Sealing::OpenPgp(_), _) => Encoding::OpenPgp,
         (Sealing::Gzip, FileKind::Manifest) | (Sealing::Plain, _) => Encoding::Plain,
@@ -176,6 +213,19 @@ pub(super) fn file_name(options: &ExportOptions, set: SetTimes, kind: FileKind) 
 fn file(target: &dyn Target, options: &ExportOptions, set: SetTimes, kind: FileKind) -> Result<ArchiveFile> {
     let (name, encoding) = file_name(options, set, kind);
     ArchiveFile::create(target, name, encoding, &options.sealing)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn not_witnessed(error: std::io::Error) -> Error {
+    Error::Invalid(format!("cannot write to the local cache: {error}"))
+}
+
+/// A member as it lies in a tar.
+fn member_bytes(out: &mut Vec<u8>, header: &Header, data: &[u8]) -> Result<()> {
+    write_header(out, header).map_err(|e| Error::Invalid(format!("{}: {e}", EntryName(&header.name))))?;
+    out.extend_from_slice(data);
+    out.resize(out.len() + padding(data.len() as u64), 0);
+    Ok(())
 }
 
 fn put(file: &mut ArchiveFile, header: &Header, data: &[u8], scratch: &mut Vec<u8>) -> Result<()> {

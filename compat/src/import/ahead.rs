@@ -13,7 +13,7 @@ use super::pipe::{self, Reader, Writer};
 const WINDOW: usize = 3;
 
 /// A decoded volume.
-pub(super) struct Volume {
+pub(crate) struct Volume {
     pub content: Reader,
     /// Whether it is encrypted without protection against changes.
     pub unprotected: bool,
@@ -23,16 +23,22 @@ type Answer = Result<Volume, Unusable>;
 
 /// Volumes on their way. Memory: 1 MiB of decoded data for each, and what decoding takes; temporary files hold what was
 /// fetched.
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     opener: Arc<Opener>,
     waiting: std::vec::IntoIter<Wanted>,
     started: VecDeque<Receiver<Answer>>,
+    window: usize,
 }
 
 impl Ahead {
     /// Begins with the first ones.
     pub fn new(opener: &Arc<Opener>, volumes: Vec<Wanted>) -> Self {
-        let mut this = Self { opener: Arc::clone(opener), waiting: volumes.into_iter(), started: VecDeque::new() };
+        Self::with_window(opener, volumes, WINDOW)
+    }
+
+    /// The same with another number of volumes under way.
+    pub fn with_window(opener: &Arc<Opener>, volumes: Vec<Wanted>, window: usize) -> Self {
+        let mut this = Self { opener: Arc::clone(opener), waiting: volumes.into_iter(), started: VecDeque::new(), window };
         this.fill();
         this
     }
@@ -46,7 +52,7 @@ impl Ahead {
     }
 
     fn fill(&mut self) {
-        while self.started.len() < WINDOW {
+        while self.started.len() < self.window {
             let Some(wanted) = self.waiting.next() else { return };
             let (tx, rx) = bounded(1);
             let opener = Arc::clone(&self.opener);

@@ -22,7 +22,7 @@ const BLOCK: usize = 256 << 10;
 
 /// Why a file of the archive cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unusable {
+pub(crate) enum Unusable {
     /// The store cannot give it.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -75,12 +75,12 @@ impl Unusable {
 }
 
 /// An import that cannot go on.
-pub(super) fn ends_import(error: &Unusable) -> Error {
+pub(crate) fn ends_import(error: &Unusable) -> Error {
     Error::Invalid(error.to_string())
 }
 
 /// How files of one archive are opened. Shared by the threads that do it.
-pub(super) struct Opener {
+pub(crate) struct Opener {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     /// Fingerprint of the key that must have signed everything.
@@ -89,7 +89,7 @@ pub(super) struct Opener {
 
 /// What is known of a file beforehand.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     pub name: String,
     pub encoding: Encoding,
     /// What its bytes must hash to.
@@ -99,7 +99,7 @@ pub(super) struct Wanted {
 }
 
 /// A decoded file and what is known of it.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     pub content: Box<dyn Read + Send>,
     /// Whether nobody without a key can have made or changed it.
     pub authenticated: bool,

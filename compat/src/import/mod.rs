@@ -5,15 +5,15 @@
 //! Memory: 16 MiB of files that wait, 1 MiB of decoded data for each of six volumes (three of the next set), 8 MiB of stored data
 //! that deltas refer to, and the engine's own.
 
-mod ahead;
+pub(crate) mod ahead;
 mod budget;
 mod content;
 mod expected;
-mod fetch;
+pub(crate) mod fetch;
 mod jobs;
 mod merge;
 mod output;
-mod pipe;
+pub(crate) mod pipe;
 mod plan;
 mod planner;
 mod set;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// Bytes of a piece; a sender copies into pieces of this size.
-pub(super) const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 /// Pieces on their way at most.
 const PIECES: usize = 16;
 
@@ -17,13 +17,13 @@ enum Piece {
 }
 
 /// Makes both ends. At most 1 MiB is on its way.
-pub(super) fn pipe() -> (Writer, Reader) {
+pub(crate) fn pipe() -> (Writer, Reader) {
     let (tx, rx) = bounded(PIECES);
     (Writer { tx, lost: false }, Reader { rx, piece: Vec::new(), at: 0, end: None })
 }
 
 /// The end that is written to. Dropped without [`Writer::finish`], the reader fails.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     tx: Sender<Piece>,
     lost: bool,
 }
@@ -64,7 +64,7 @@ impl Writer {
 }
 
 /// The end that is read from.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     rx: Receiver<Piece>,
     piece: Vec<u8>,
     at: usize,

@@ -5,6 +5,7 @@
 #![allow(clippy::big_endian_bytes, reason = "librsync's numbers are big-endian")]
 
 mod delta;
+mod delta_make;
 mod delta_write;
 mod identity;
 mod signature;
@@ -14,6 +15,7 @@ mod sums;
 mod tests;
 
 pub use delta::{Basis, DeltaError, DeltaReader};
+pub use delta_make::{KnownBlocks, make_delta};
 pub use delta_write::DeltaWriter;
 pub use identity::is_identity;
 pub use signature::{SignatureCheck, SignatureError, SignatureFormat, SignatureMaker, block_length};

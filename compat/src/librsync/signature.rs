@@ -80,6 +80,24 @@ impl SignatureFormat {
         self.block
     }
 
+    /// Its weak sum.
+    #[must_use]
+    pub fn weak(&self) -> WeakSum {
+        self.weak
+    }
+
+    /// Its strong sum.
+    #[must_use]
+    pub fn strong(&self) -> StrongSum {
+        self.strong
+    }
+
+    /// Bytes of a strong sum.
+    #[must_use]
+    pub fn strong_length(&self) -> usize {
+        usize::try_from(self.strong_length).unwrap_or(usize::MAX)
+    }
+
     fn header(&self) -> [u8; HEADER] {
         let magic: u32 = match (self.weak, self.strong) {
             (WeakSum::Rollsum, StrongSum::Md4) => 0x7273_0136,

@@ -32,6 +32,7 @@ mod frame;
 mod gpg;
 mod keyring;
 mod layers;
+mod lookup;
 mod message;
 mod s2k;
 #[cfg(test)]
@@ -41,4 +42,5 @@ pub use container::Integrity;
 pub use encrypt::{Compression, Encryption, Encryptor, Recipiency, gnupg_public_keys, gnupg_secret_keys};
 pub use error::{PgpError, PgpErrorKind};
 pub use keyring::Keyring;
+pub use lookup::gnupg_fingerprint;
 pub use message::{Decrypted, Report, Signature, SignatureStatus};
