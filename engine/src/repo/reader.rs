@@ -119,9 +119,9 @@ impl Reader {
             report_unreadable(&repo, &index, &view, monitor)?;
         }
         let mut condemned = HashSet::new();
-        if !view.condemned.is_empty() {
+        if !view.condemned.is_empty() || !view.damaged.is_empty() {
             index.packs(|ordinal, epoch, id, _| {
-                if view.condemned.contains(&(epoch, id)) {
+                if view.is_barred(&(epoch, id)) {
                     condemned.insert(ordinal);
                 }
             })?;
@@ -313,7 +313,7 @@ fn report_unreadable(repo: &Repository, index: &Index, view: &View, monitor: &dy
     })?;
     repo.backend().list("packs/", &mut |meta| {
         let name = names::parse_epoch_id(&meta.key, "packs");
-        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.condemned.contains(&name)));
+        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.is_barred(&name)));
     })?;
     for name in &view.unreadable {
         let subject = names::segment(name).to_string();

@@ -27,7 +27,7 @@ pub struct View {
     pub head: Option<(Epoch, ObjectId)>,
     /// Packs that may disappear: nothing new may refer to them.
     pub condemned: HashSet<(Epoch, ObjectId)>,
-    /// Packs that a repair has found damaged or missing. They are among the condemned ones, whether maintenance knows or not.
+    /// Packs that a repair has found damaged or missing: nothing new may refer to them either, but they do not disappear.
     pub damaged: HashSet<(Epoch, ObjectId)>,
     /// Segments that count and cannot be read.
     pub unreadable: Vec<SegmentName>,
@@ -41,6 +41,14 @@ pub struct View {
     pub sealed: HashSet<SnapshotName>,
     /// What is wrong with the sequence of epochs; nothing may be written until it is mended.
     pub damage: Option<String>,
+}
+
+impl View {
+    /// Whether nothing new may refer to a pack.
+    #[must_use]
+    pub fn is_barred(&self, pack: &(Epoch, ObjectId)) -> bool {
+        self.condemned.contains(pack) || self.damaged.contains(pack)
+    }
 }
 
 type PackNames = HashSet<(Epoch, ObjectId)>;
@@ -96,7 +104,6 @@ impl Repository {
             valid.extend(&view.sealed);
         }
         let (forgotten, damaged) = self.requests(monitor)?;
-        view.condemned.extend(&damaged);
         view.damaged = damaged;
         valid.retain(|s| !forgotten.contains(s));
         valid.sort_unstable();
