@@ -62,7 +62,8 @@ fn a_chain_grows_and_comes_back() {
     let increment = fs::metadata(&volume("duplicity-inc.")[0]).expect("stat").len();
     assert!(increment < 100_000, "one byte changed: {increment}");
 
-    let status = env.ok(&["duplicity", "collection-status", "archive"]);
+    let url = format!("file://{}", env.path("archive").display());
+    let status = env.ok(&["duplicity", "collection-status", "--no-encryption", &url]);
     assert!(status.contains("Full") && status.contains("Incremental"), "{status}");
     let back = Env::local();
     back.ok(&["init"]);
@@ -101,6 +102,7 @@ fn a_lost_file_is_named_and_left_out() {
     fs::remove_file(largest).expect("remove");
     let run = env.run(&["export", "duplicity", "latest", "archive", "--no-encryption"]);
     assert!(run.code == 3 && run.err.contains("large: not exported"), "{} {}", run.code, run.err);
-    let listed = env.ok(&["duplicity", "list-current-files", "archive"]);
+    let url = format!("file://{}", env.path("archive").display());
+    let listed = env.ok(&["duplicity", "list-current-files", "--no-encryption", &url]);
     assert!(listed.contains("link") && !listed.lines().any(|line| line.ends_with(" large")), "{listed}");
 }

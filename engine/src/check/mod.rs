@@ -139,7 +139,8 @@ fn load(check: &Check<'_>, cache_dir: Option<&Path>) -> Result<(View, structure:
     for _ in 0..MAX_ROUNDS {
         let view = head::view(check)?;
         let built = structure::build_index(check, cache_dir, &view)?;
-        if !check.settle(&view)? {
+        let is_replaced = built.is_missing_some && check.is_outdated(&view)?;
+        if !check.settle(&view)? && !is_replaced {
             return Ok((view, built));
         }
     }
@@ -193,13 +194,18 @@ impl Check<'_> {
         if gone.is_empty() {
             return Ok(false);
         }
-        if self.repo.load_view(&Collector::default())?.head != view.head {
+        if self.is_outdated(view)? {
             return Ok(true);
         }
         for (object, message) in gone {
             self.problem(object, message);
         }
         Ok(false)
+    }
+
+    /// Whether there is a newer seal than the view's.
+    fn is_outdated(&self, view: &View) -> Result<bool> {
+        Ok(self.repo.load_view(&Collector::default())?.head != view.head)
     }
 
     /// Threads for reading many small things.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::{Check, CheckReport};
+use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::object::FormatError;
 use crate::format::pack::{Directory, PackRecord, SegmentName, parse_header};
@@ -46,8 +47,10 @@ pub(super) struct Built {
     pub(super) packs: Vec<KnownPack>,
     /// Whether every segment could be read.
     pub(super) complete: bool,
-    /// Segments that are damaged, and how.
+    /// Segments that are damaged or missing, and how.
     pub(super) damaged: Vec<(SegmentName, String)>,
+    /// Whether some are missing: a newer seal may have replaced them.
+    pub(super) is_missing_some: bool,
     dir: Option<PathBuf>,
 }
 
@@ -71,7 +74,7 @@ pub(super) fn build_index(check: &Check<'_>, cache_dir: Option<&Path>, view: &Vi
         Index::discard(dir)?;
     }
     let index = Index::open(dir.as_deref(), check.repo.id())?;
-    let mut built = Built { index, packs: Vec::new(), complete: true, damaged: Vec::new(), dir };
+    let mut built = Built { index, packs: Vec::new(), complete: true, damaged: Vec::new(), is_missing_some: false, dir };
     let (packs, failed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     built.index.sync(&view.segments, &|name: &SegmentName| {
         check.go_on()?;
@@ -90,6 +93,10 @@ pub(super) fn build_index(check: &Check<'_>, cache_dir: Option<&Path>, view: &Vi
         built.complete = false;
         match error {
             Error::Damaged { detail, .. } => built.damaged.push((name, detail)),
+            Error::Backend(e) if e.kind == ErrorKind::NotFound => {
+                built.is_missing_some = true;
+                built.damaged.push((name, "is not in the store".to_owned()));
+            }
             Error::Interrupted => return Err(error),
             error => check.absorb(names::segment(&name), error)?,
         }

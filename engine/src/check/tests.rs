@@ -320,3 +320,26 @@ fn cpu_ticks() -> u64 {
     let fields = stat.rsplit(") ").next().unwrap().split(' ');
     fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
+
+#[test]
+fn a_sealed_segment_that_is_gone_is_forgiven_once_others_name_its_packs() {
+    let sample = Sample::small();
+    sample.seal();
+    let segment = sample.objects("index/").remove(0);
+    sample.store.delete(&segment).unwrap();
+    assert!(mentions(&sample.check(CheckLevel::Structure).1, segment.as_str()));
+    let collector = Arc::new(Collector::default());
+    let monitor: Arc<dyn Monitor> = Arc::clone(&collector) as _;
+    // Commands go on with what is left, and say so.
+    let reader = crate::repo::Reader::open(Arc::clone(&sample.repo), None, &*monitor).unwrap();
+    assert!(!reader.index().is_empty() && mentions(&collector.problems(), "repair index"));
+    let options = crate::repair::RepairOptions {
+        program: "test".into(),
+        level: crate::codec::Level::Zstd(1),
+        dry_run: false,
+        cache_dir: None,
+    };
+    let done = crate::repair::index(&sample.repo, &options, &monitor).unwrap();
+    assert_eq!((done.unreadable_segments, done.segments_written), (1, 1));
+    sample.assert_clean();
+}

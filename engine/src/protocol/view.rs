@@ -18,7 +18,7 @@ pub struct View {
     pub head: Option<(Epoch, ObjectId)>,
     /// Packs that may disappear: nothing new may refer to them.
     pub condemned: HashSet<Name>,
-    /// Packs that a repair has found damaged or missing. They are among the condemned ones, whether maintenance knows or not.
+    /// Packs that a repair has found damaged or missing: nothing new may refer to them either, but they do not disappear.
     /// The protocol does not look for them, whoever loads a view does.
     pub damaged: HashSet<Name>,
     /// Segments that count and cannot be read; whoever reads them puts them here.
@@ -42,6 +42,12 @@ pub struct View {
 }
 
 impl View {
+    /// Whether nothing new may refer to a pack.
+    #[must_use]
+    pub fn is_barred(&self, pack: &Name) -> bool {
+        self.condemned.contains(pack) || self.damaged.contains(pack)
+    }
+
     /// Leaves out the segments that a writer must do without.
     pub fn for_writing(&mut self) {
         let fenced = &self.fenced;

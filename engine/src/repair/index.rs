@@ -78,8 +78,8 @@ fn unknown(reader: &Reader) -> Result<Vec<(PackName, u64)>> {
     reader.index().packs(|_, epoch, id, _| {
         known.insert((epoch, id));
     })?;
-    let condemned = &reader.view().condemned;
-    let mut unknown: Vec<_> = listed.into_iter().filter(|(name, _)| !known.contains(name) && !condemned.contains(name)).collect();
+    let view = reader.view();
+    let mut unknown: Vec<_> = listed.into_iter().filter(|(name, _)| !known.contains(name) && !view.is_barred(name)).collect();
     unknown.sort_unstable();
     Ok(unknown)
 }

@@ -106,7 +106,7 @@ fn find(reader: &Reader, which: &Which, monitor: &dyn Monitor, done: &mut PacksR
     known.sort_unstable();
     known.dedup();
     let view = reader.view();
-    known.retain(|(name, _)| !view.condemned.contains(name) || view.damaged.contains(name));
+    known.retain(|(name, _)| !view.condemned.contains(name));
     let mut read = Vec::new();
     for (name, size) in &known {
         match listed.get(name) {

@@ -176,9 +176,9 @@ impl Reader {
             report_unreadable(&repo, &index, &view, monitor)?;
         }
         let mut condemned = HashSet::new();
-        if !view.condemned.is_empty() {
+        if !view.condemned.is_empty() || !view.damaged.is_empty() {
             index.packs(|ordinal, epoch, id, _| {
-                if view.condemned.contains(&(epoch, id)) {
+                if view.is_barred(&(epoch, id)) {
                     condemned.insert(ordinal);
                 }
             })?;

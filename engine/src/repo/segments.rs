@@ -54,7 +54,7 @@ pub(super) fn report_unreadable(repo: &Repository, index: &Index, view: &View, m
     })?;
     repo.backend().list("packs/", &mut |meta| {
         let name = names::parse_epoch_id(&meta.key, "packs");
-        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.condemned.contains(&name)));
+        unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.is_barred(&name)));
     })?;
     for name in &view.unreadable {
         let subject = names::segment(name).to_string();

@@ -23,7 +23,6 @@ impl Repository {
         for _ in 0..MAX_ROUNDS {
             if let Some(mut view) = protocol::run(protocol::view(&store, &Rules::ALL))? {
                 view.damaged = store.damaged();
-                view.condemned.extend(&view.damaged);
                 return Ok(view);
             }
         }
