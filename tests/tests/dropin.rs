@@ -1,14 +1,12 @@
 //! duplicity's command line on duplicity's archives: the built program, alone and against stock duplicity.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use deduplicity_tests::env::{Env, Run};
-use deduplicity_tests::tree::{self, assert_same, describe, noise};
+use deduplicity_tests::dropin::{Place, change_tree, make_tree, next_second, seconds};
+use deduplicity_tests::tree::{self, assert_same, describe};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -25,137 +23,6 @@ fn fixtures() -> Option<PathBuf> {
         println!("skipped: no folder shared/duplicity/fixtures above this one, and DEDUPLICITY_FIXTURES is not set");
     }
     found
-}
-
-/// Stock duplicities; none, with a word about it, where they are absent.
-#[allow(clippy::print_stdout, reason = "says why nothing was tested")]
-fn stock() -> Vec<PathBuf> {
-    let given = std::env::var("DEDUPLICITY_STOCK").unwrap_or_else(|_| "duplicity".into());
-    let runs = |program: &&str| {
-        let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    let found: Vec<PathBuf> = given.split(':').filter(runs).map(PathBuf::from).collect();
-    if found.is_empty() {
-        println!("skipped: stock duplicity is not installed, and DEDUPLICITY_STOCK names none");
-    }
-    found
-}
-
-/// A place to work in, and how to call whoever is to work there.
-struct Place {
-    env: Env,
-    variables: Vec<(&'static str, String)>,
-}
-
-impl Place {
-    fn new() -> Self {
-        let env = Env::local();
-        fs::create_dir(env.path("home")).expect("a home");
-        Self { env, variables: vec![("PASSPHRASE", "secret".into()), ("LANG", "C.UTF-8".into())] }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.env.path(name)
-    }
-
-    fn url(&self, name: &str) -> String {
-        format!("file://{}", self.path(name).display())
-    }
-
-    /// Our program.
-    fn ours(&self, line: &str) -> Run {
-        self.run(self.env.command(&["duplicity"]), line)
-    }
-
-    /// Stock, or ours where `program` is none.
-    fn by(&self, program: Option<&Path>, line: &str) -> Run {
-        let Some(program) = program else { return self.ours(line) };
-        let mut command = Command::new(program);
-        command.env_clear().env("HOME", self.path("home")).env("TZ", "UTC").current_dir(self.path(""));
-        self.run(command, line)
-    }
-
-    fn run(&self, mut command: Command, line: &str) -> Run {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", path).envs(self.variables.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
-        let output = command.args(line.split_whitespace()).output().expect("it starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Run { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    fn ok(&self, program: Option<&Path>, line: &str) -> String {
-        let run = self.by(program, line);
-        assert_eq!(run.code, 0, "{program:?} {line}:\n{}{}", run.out, run.err);
-        run.out
-    }
-
-    fn files(&self, name: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(name)).expect("a folder");
-        let mut names: Vec<_> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-
-    fn restored(&self, program: Option<&Path>, options: &str) -> BTreeMap<PathBuf, tree::Seen> {
-        let _ = fs::remove_dir_all(self.path("restored"));
-        self.ok(program, &format!("restore {options} {} restored", self.url("archive")));
-        seconds(describe(&self.path("restored")))
-    }
-}
-
-/// duplicity keeps whole seconds, and of links only the text; hard links become files.
-fn seconds(mut tree: BTreeMap<PathBuf, tree::Seen>) -> BTreeMap<PathBuf, tree::Seen> {
-    for seen in tree.values_mut() {
-        seen.forget_what_duplicity_cannot_hold();
-    }
-    tree
-}
-
-/// A tree in its first state.
-fn make_tree(root: &Path) {
-    for dir in ["a/deep/er", "gone", "ord", "type"] {
-        fs::create_dir_all(root.join(dir)).expect("a folder");
-    }
-    for (name, size) in [
-        ("empty", 0),
-        ("a/small", 10),
-        ("a/deep/piece", 65_536),
-        ("big", 700_000),
-        ("ord/1", 1),
-        ("ord-1", 2),
-        ("ord.1", 3),
-        ("gone/x", 9),
-    ] {
-        fs::write(root.join(name), noise(size as u64, size)).expect("a file");
-    }
-    fs::write(root.join(std::ffi::OsStr::from_bytes(b"n\xff \n")), "odd").expect("a file");
-    symlink("../nowhere", root.join("a/link")).expect("a link");
-    fs::set_permissions(root.join("a/small"), fs::Permissions::from_mode(0o640)).expect("a mode");
-    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
-    let file = fs::File::options().write(true).open(root.join("big")).expect("a file");
-    file.set_modified(old).expect("a time");
-}
-
-/// The same tree after changes of all kinds.
-fn change_tree(root: &Path) {
-    let mut big = fs::read(root.join("big")).expect("a file");
-    big[350_000] ^= 1;
-    big.extend_from_slice(b"and more");
-    fs::write(root.join("big"), big).expect("a file");
-    fs::remove_dir_all(root.join("gone")).expect("removed");
-    fs::remove_dir_all(root.join("type")).expect("removed");
-    fs::write(root.join("type"), "a file now").expect("a file");
-    fs::remove_file(root.join("a/link")).expect("removed");
-    fs::create_dir(root.join("a/link")).expect("a folder");
-    fs::write(root.join("a/link/in"), "new").expect("a file");
-    fs::set_permissions(root.join("a/small"), fs::Permissions::from_mode(0o600)).expect("a mode");
-    fs::write(root.join("a/deep/piece"), "").expect("a file");
-}
-
-/// Sets have whole seconds.
-fn next_second() {
-    std::thread::sleep(std::time::Duration::from_millis(1100));
 }
 
 #[test]
@@ -397,91 +264,4 @@ fn stanzas_for_programs() {
     assert_eq!(place.ours(&format!("restore --no-encryption -r nothing --log-file error {url} out")).code, 19);
     assert!(fs::read_to_string(place.path("error")).expect("a log").contains("\nERROR 19\n"));
     assert!(place.ours("--version").out.starts_with("duplicity 3."));
-}
-
-/// Stock reads, compares, lists and continues what we wrote, and we what stock wrote, with one local cache.
-#[test]
-fn stock_and_ours_take_turns() {
-    for program in stock() {
-        for options in ["", "--no-encryption"] {
-            let place = Place::new();
-            make_tree(&place.path("src"));
-            let (url, program) = (place.url("archive"), program.as_path());
-            let writers = [None, Some(program), None, Some(program), None];
-            for (round, writer) in writers.into_iter().enumerate() {
-                let said = place.ok(writer, &format!("{options} src {url}"));
-                assert!(said.contains("\nErrors 0\n"), "{said}");
-                let now = seconds(describe(&place.path("src")));
-                for reader in [None, Some(program)] {
-                    assert_same(&now, &place.restored(reader, options));
-                    let verified = place.ok(reader, &format!("verify --compare-data {options} {url} src"));
-                    assert!(verified.contains(" 0 difference"), "{verified}");
-                }
-                let entries = |text: String| {
-                    text.lines().filter(|l| l.as_bytes().get(13) == Some(&b':')).map(str::to_owned).collect::<Vec<_>>()
-                };
-                let lists = [None, Some(program)].map(|p| entries(place.ok(p, &format!("list-current-files {options} {url}"))));
-                assert_eq!(lists[0], lists[1]);
-                next_second();
-                match round {
-                    0 => change_tree(&place.path("src")),
-                    n => fs::write(place.path(&format!("src/round{n}")), noise(n as u64, 70_000)).expect("a file"),
-                }
-            }
-            let sets = place.files("archive").iter().filter(|name| name.contains("manifest")).count();
-            assert_eq!(sets, writers.len(), "{:?}", place.files("archive"));
-            assert_eq!(
-                place
-                    .files("archive")
-                    .iter()
-                    .filter(|name| name.starts_with("duplicity-full.") && name.contains("manifest"))
-                    .count(),
-                1
-            );
-        }
-    }
-}
-
-/// The same selections leave the same files.
-#[test]
-fn selections_are_stocks() {
-    let Some(program) = stock().pop() else { return };
-    let place = Place::new();
-    let src = place.path("src");
-    make_tree(&src);
-    fs::write(src.join("a/deep/.nobackup"), "").expect("a file");
-    let lists = ["- **/small\n+ src/a\n- **\n", "# none\nsrc/ord*\n\n- 'src/a b'\n"];
-    lists.iter().enumerate().for_each(|(i, text)| fs::write(place.path(&format!("list{i}")), text).expect("a list"));
-    for rules in [
-        "--include src/a/deep --exclude **",
-        "--include src/*/1 --exclude **",
-        "--include **/piece --exclude **",
-        "--exclude src/a/ --exclude src/ord?1",
-        "--exclude src/[a-g]*",
-        "--exclude src/[!a-g]*",
-        "--include src/a/small --exclude src/a --exclude **/x",
-        "--exclude-regexp .*small$ --exclude-regexp ord",
-        "--exclude-if-present .nobackup",
-        "--exclude-filelist list1",
-        "--include-filelist list0 --exclude **/zzz",
-        "--exclude ignorecase:src/BIG",
-        "--exclude-older-than 2020-01-01 --exclude **/empty",
-        "--include src/a/link --include src/gone --exclude src/a --exclude **",
-        "--exclude-device-files --exclude-other-filesystems --exclude **/deep",
-        "--include src/a/b --exclude src/zzz",
-    ] {
-        let listed = [None, Some(program.as_path())].map(|who| {
-            let _ = fs::remove_dir_all(place.path("archive"));
-            let _ = fs::remove_dir_all(place.path("home/.cache"));
-            let run = place.by(who, &format!("full --no-encryption {rules} src {}", place.url("archive")));
-            let names = match run.code {
-                0 => place.ok(Some(&program), &format!("list-current-files --no-encryption {}", place.url("archive"))),
-                _ => String::new(),
-            };
-            let names: Vec<String> =
-                names.lines().filter(|l| l.as_bytes().get(13) == Some(&b':')).map(|l| l[25..].to_owned()).collect();
-            (run.code, names)
-        });
-        assert_eq!(listed[0], listed[1], "{rules}");
-    }
 }
