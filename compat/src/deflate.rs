@@ -14,8 +14,10 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 const BLOCK: usize = 256 << 10;
 /// Bytes that a block can refer back to.
 const DICTIONARY: usize = 32 << 10;
-/// As gzip and gpg have it by default.
+/// Of OpenPGP: smaller than gpg's own, which only looks back 8 KiB.
 const LEVEL: u32 = 6;
+/// Of gzip: at level 6, executables come out up to 2.3 % larger than with the zlib that duplicity uses.
+const GZIP_LEVEL: u32 = 7;
 /// A gzip member without name or time, of an unknown system: as Python writes it.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
@@ -42,6 +44,7 @@ fn threads() -> usize {
 /// A raw stream being written. It is whole only after [`Deflate::finish`].
 pub(crate) struct Deflate<W: Write> {
     out: W,
+    level: u32,
     block: Vec<u8>,
     dictionary: Vec<u8>,
     under_way: VecDeque<Receiver<io::Result<Vec<u8>>>>,
@@ -49,7 +52,11 @@ pub(crate) struct Deflate<W: Write> {
 
 impl<W: Write> Deflate<W> {
     pub fn new(out: W) -> Self {
-        Self { out, block: Vec::new(), dictionary: Vec::new(), under_way: VecDeque::new() }
+        Self::with_level(out, LEVEL)
+    }
+
+    fn with_level(out: W, level: u32) -> Self {
+        Self { out, level, block: Vec::new(), dictionary: Vec::new(), under_way: VecDeque::new() }
     }
 
     /// Ends the stream.
@@ -57,7 +64,7 @@ impl<W: Write> Deflate<W> {
         while !self.under_way.is_empty() {
             self.take_one()?;
         }
-        let last = compress(&self.block, &self.dictionary, FlushCompress::Finish)?;
+        let last = compress(&self.block, &self.dictionary, self.level, FlushCompress::Finish)?;
         self.out.write_all(&last)?;
         Ok(self.out)
     }
@@ -66,10 +73,10 @@ impl<W: Write> Deflate<W> {
     fn start(&mut self) -> io::Result<()> {
         let block = std::mem::take(&mut self.block);
         let before = std::mem::replace(&mut self.dictionary, block[block.len().saturating_sub(DICTIONARY)..].to_vec());
-        let (tx, rx) = bounded(1);
+        let ((tx, rx), level) = (bounded(1), self.level);
         let job = move || {
             // Whoever gave the stream up does not want it.
-            let _ = tx.send(compress(&block, &before, FlushCompress::Sync));
+            let _ = tx.send(compress(&block, &before, level, FlushCompress::Sync));
         };
         pool().send(Box::new(job)).map_err(|_| io::Error::other("the threads that compress are gone"))?;
         self.under_way.push_back(rx);
@@ -102,8 +109,8 @@ impl<W: Write> Write for Deflate<W> {
     }
 }
 
-fn compress(block: &[u8], dictionary: &[u8], end: FlushCompress) -> io::Result<Vec<u8>> {
-    let mut state = Compress::new(Compression::new(LEVEL), false);
+fn compress(block: &[u8], dictionary: &[u8], level: u32, end: FlushCompress) -> io::Result<Vec<u8>> {
+    let mut state = Compress::new(Compression::new(level), false);
     if !dictionary.is_empty() {
         state.set_dictionary(dictionary).map_err(io::Error::other)?;
     }
@@ -130,7 +137,7 @@ impl<W: Write> Gzip<W> {
     /// Writes the header.
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(&GZIP_HEADER)?;
-        Ok(Self { deflate: Deflate::new(out), sum: Crc::new() })
+        Ok(Self { deflate: Deflate::with_level(out, GZIP_LEVEL), sum: Crc::new() })
     }
 
     /// Writes sum and length.
@@ -198,7 +205,7 @@ mod tests {
     #[test]
     fn blocks_cost_next_to_nothing() {
         let content = text(4_000_000);
-        let mut whole = flate2::write::GzEncoder::new(Vec::new(), Compression::new(LEVEL));
+        let mut whole = flate2::write::GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL));
         whole.write_all(&content).expect("writes");
         let whole = whole.finish().expect("ends").len();
         let packed = through(&content).len();

@@ -39,7 +39,7 @@ impl Place {
     /// # Panics
     ///
     /// If there is no temporary directory to be had.
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         let env = Env::local();
         fs::create_dir(env.path("home")).expect("a home");
         Self { env, variables: vec![("PASSPHRASE", "secret".into()), ("LANG", "C.UTF-8".into())] }

@@ -44,7 +44,7 @@ fn real_archives_are_restored_as_stock_restores_them() {
     ] {
         let dir = root.join("public").join(name);
         let info: Value = serde_json::from_slice(&fs::read(dir.join("info.json")).expect("info")).expect("JSON");
-        let mut place = Place::new();
+        let mut place = Place::empty();
         if let Some(phrase) = info["passphrase"].as_str() {
             place.variables[0].1 = phrase.to_owned();
         }
@@ -100,7 +100,7 @@ fn compare(root: &Path, truth: &Path, name: &str) {
 #[test]
 fn there_and_back() {
     for options in ["", "--no-encryption", "--no-encryption --no-compression", "--no-encryption --volsize 1"] {
-        let place = Place::new();
+        let place = Place::empty();
         make_tree(&place.path("src"));
         let first = seconds(describe(&place.path("src")));
         let url = place.url("archive");
@@ -120,6 +120,10 @@ fn there_and_back() {
         next_second();
         let again = place.ok(None, &format!("inc {options} src {url}"));
         assert!(again.contains("\nDeltaEntries 0\n"), "{again}");
+        let before = place.files("archive");
+        next_second();
+        place.ok(None, &format!("inc --skip-if-no-change {options} src {url}"));
+        assert_eq!(place.files("archive"), before);
         // From an empty cache it is the same.
         fs::remove_dir_all(place.path("home/.cache")).expect("removed");
         assert!(place.ok(None, &format!("inc --dry-run {options} src {url}")).contains("\nDeltaEntries 0\n"));
@@ -132,7 +136,7 @@ fn there_and_back() {
 
 #[test]
 fn parts_of_a_backup() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption --volsize 1 src {url}"));
@@ -148,7 +152,7 @@ fn parts_of_a_backup() {
 
 #[test]
 fn codes_that_scripts_rely_on() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     let code = |line: &str| place.ours(&line.replace("URL", &url)).code;
@@ -181,7 +185,7 @@ fn codes_that_scripts_rely_on() {
 
 #[test]
 fn nothing_is_removed_without_force() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     for _ in 0..3 {
@@ -210,7 +214,7 @@ fn nothing_is_removed_without_force() {
 
 #[test]
 fn a_run_that_was_killed_is_made_up_for() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption src {url}"));
@@ -236,7 +240,7 @@ fn a_run_that_was_killed_is_made_up_for() {
 
 #[test]
 fn two_runs_do_not_share_a_cache() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption --name n src {url}"));
@@ -251,7 +255,7 @@ fn two_runs_do_not_share_a_cache() {
 
 #[test]
 fn stanzas_for_programs() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption -v5 --log-file log src {url}"));
@@ -260,7 +264,13 @@ fn stanzas_for_programs() {
         assert!(log.contains(stanza), "{log}");
     }
     place.ok(None, &format!("st --log-file status {url}"));
-    assert!(fs::read_to_string(place.path("status")).expect("a log").contains("INFO 3\n"));
+    let status = fs::read_to_string(place.path("status")).expect("a log");
+    assert!(
+        status.contains("\nINFO 3 \nbackend BackendWrapper\narchive-dir ") && status.contains("\nchain-complete\n full "),
+        "{status}"
+    );
+    place.ok(None, &format!("ls --no-encryption --log-file files {url}"));
+    assert!(fs::read_to_string(place.path("files")).expect("a log").contains("'a/deep' dir\n. "));
     assert_eq!(place.ours(&format!("restore --no-encryption -r nothing --log-file error {url} out")).code, 19);
     assert!(fs::read_to_string(place.path("error")).expect("a log").contains("\nERROR 19\n"));
     assert!(place.ours("--version").out.starts_with("duplicity 3."));

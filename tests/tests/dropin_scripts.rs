@@ -80,7 +80,7 @@ fn server(place: &mut Place) -> Option<(Arc<Seaweed>, String)> {
 
 #[test]
 fn a_nightly_backup_and_the_restore_of_a_folder() {
-    let mut place = Place::new();
+    let mut place = Place::empty();
     let Some((_server, bucket)) = server(&mut place) else { return };
     let Some((print, phrase)) = gnupg(&place) else { return };
     place.variables.retain(|(name, _)| *name != "PASSPHRASE");
@@ -123,7 +123,7 @@ fn change_tree_once(place: &Place, digits: usize) {
 /// As duply calls it: the command behind a pile of options, verbosity glued, a list of files, pre-check, purge and cleanup.
 #[test]
 fn in_the_manner_of_duply() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     fs::write(place.path("exclude"), "- **/ord\n- **/gone\n").expect("a list");
     let (src, url) = (place.path("src").display().to_string(), place.url("archive"));
@@ -150,7 +150,7 @@ fn in_the_manner_of_duply() {
 /// As backupninja calls it: includes first, everything else excluded from the root, output and exit code looked at.
 #[test]
 fn in_the_manner_of_backupninja() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let (src, url) = (place.path("src").display().to_string(), place.url("archive"));
     let run = format!(
@@ -172,7 +172,7 @@ fn in_the_manner_of_backupninja() {
 /// As duplicity-backup.sh calls it: a log file that is grepped, a storage class, statistics by line.
 #[test]
 fn in_the_manner_of_duplicity_backup_sh() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let (src, url) = (place.path("src").display().to_string(), place.url("archive"));
     let text = format!(

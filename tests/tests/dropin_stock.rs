@@ -10,7 +10,7 @@ use deduplicity_tests::tree::{assert_same, describe, noise};
 fn stock_and_ours_take_turns() {
     for program in stock() {
         for options in ["", "--no-encryption"] {
-            let place = Place::new();
+            let place = Place::empty();
             make_tree(&place.path("src"));
             let (url, program) = (place.url("archive"), program.as_path());
             let writers = [None, Some(program), None, Some(program), None];
@@ -52,7 +52,7 @@ fn stock_and_ours_take_turns() {
 #[test]
 fn selections_are_stocks() {
     let Some(program) = stock().pop() else { return };
-    let place = Place::new();
+    let place = Place::empty();
     let src = place.path("src");
     make_tree(&src);
     fs::write(src.join("a/deep/.nobackup"), "").expect("a file");

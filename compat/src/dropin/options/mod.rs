@@ -147,6 +147,8 @@ pub struct Options {
     pub ssh_options: Vec<String>,
     pub temp_dir: Option<PathBuf>,
     pub time: Option<Time>,
+    /// In seconds.
+    pub timeout: Option<u64>,
     pub verbosity: Level,
     pub version: bool,
     /// In bytes.
@@ -198,6 +200,7 @@ impl Default for Options {
             ssh_options: Vec::new(),
             temp_dir: None,
             time: None,
+            timeout: None,
             verbosity: Level::NOTICE,
             version: false,
             volume_size: VOLUME_SIZE,
