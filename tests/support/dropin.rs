@@ -60,6 +60,14 @@ impl Place {
         self.run(self.env.command(&["duplicity"]), line)
     }
 
+    /// Our program with the arguments of a line, ready to start.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = self.env.command(&["duplicity"]);
+        command.envs(self.variables.iter().map(|(k, v)| (k, v))).args(line.split_whitespace());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
     /// Stock, or ours where `program` is none.
     pub fn by(&self, program: Option<&Path>, line: &str) -> Run {
         let Some(program) = program else { return self.ours(line) };

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use deduplicity_tests::dropin::{Place, change_tree, make_tree, next_second, seconds};
-use deduplicity_tests::tree::{self, assert_same, describe};
+use deduplicity_tests::tree::{self, assert_same, describe, noise};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -236,6 +236,38 @@ fn a_run_that_was_killed_is_made_up_for() {
     place.ok(None, &format!("inc --no-encryption src {url}"));
     assert_same(&second, &place.restored(None, "--no-encryption"));
     assert!(place.ok(None, &format!("collection-status {url}")).contains("No orphaned or incomplete backup sets found."));
+}
+
+#[test]
+fn killed_at_any_moment_no_restore_is_wrong() {
+    let place = Place::empty();
+    let (src, url) = (place.path("src"), place.url("archive"));
+    fs::create_dir(&src).expect("a folder");
+    let change = |round: u64| {
+        for i in 0..12 {
+            fs::write(src.join(format!("f{}", (i * 5 + round) % 24)), noise(round * 100 + i, 150_000)).expect("a file");
+        }
+    };
+    let (mut complete, mut kills) = (None, 0);
+    for round in 0..8 {
+        change(round);
+        let state = seconds(describe(&src));
+        let mut run = place.command(&format!("--no-encryption --volsize 1 src {url}")).spawn().expect("it starts");
+        std::thread::sleep(std::time::Duration::from_millis(20 + 61 * (round * 3 % 8)));
+        // It may have ended by itself.
+        let _ = run.kill();
+        let ended = run.wait().expect("it ends").success();
+        kills += u32::from(!ended);
+        complete = if ended { Some(state.clone()) } else { complete };
+        if complete.is_some() {
+            let restored = place.restored(None, "--no-encryption");
+            assert!(Some(&restored) == complete.as_ref() || restored == state, "round {round}: a state that never was");
+        }
+        next_second();
+    }
+    place.ok(None, &format!("--no-encryption src {url}"));
+    assert_same(&seconds(describe(&src)), &place.restored(None, "--no-encryption"));
+    assert!(place.ok(None, &format!("st {url}")).contains("No orphaned or incomplete backup sets found."), "{kills} kills");
 }
 
 #[test]
