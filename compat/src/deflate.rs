@@ -13,8 +13,10 @@ const BLOCK: usize = 128 << 10;
 const WINDOW: usize = 32 << 10;
 /// Blocks under way at most: 4 MiB of content. The same on every machine, so that the same content is cut into the same volumes.
 const IN_FLIGHT: usize = 32;
-/// gzip's and gpg's own level.
+/// Of OpenPGP: smaller than gpg's own, which only looks back 8 KiB.
 const LEVEL: u32 = 6;
+/// Of gzip: at level 6, executables come out up to 2.3 % larger than with the zlib that duplicity uses.
+const GZIP_LEVEL: u32 = 7;
 /// The header of a gzip file without a name or a time, of an operating system that is not told (RFC 1952): as Python writes it.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
@@ -22,6 +24,7 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// of rayon's pool, which it waits for. Memory: 10 MiB at most.
 pub(crate) struct Deflate<W: Write> {
     out: W,
+    level: u32,
     /// What precedes the block, and the block as far as it has come.
     input: Vec<u8>,
     dictionary: usize,
@@ -34,8 +37,13 @@ struct Job {
 }
 
 impl<W: Write> Deflate<W> {
+    /// At the level for OpenPGP.
     pub fn new(out: W) -> Self {
-        Self { out, input: Vec::new(), dictionary: 0, in_flight: VecDeque::new() }
+        Self::with_level(out, LEVEL)
+    }
+
+    fn with_level(out: W, level: u32) -> Self {
+        Self { out, level, input: Vec::new(), dictionary: 0, in_flight: VecDeque::new() }
     }
 
     /// Bytes of content that have not been handed on.
@@ -70,12 +78,12 @@ impl<W: Write> Deflate<W> {
         next.extend_from_slice(&self.input[self.input.len().saturating_sub(WINDOW)..]);
         let known = std::mem::replace(&mut self.dictionary, next.len());
         let input = std::mem::replace(&mut self.input, next);
-        let (sender, done) = bounded(1);
+        let ((sender, done), level) = (bounded(1), self.level);
         self.in_flight.push_back(Job { content: input.len() - known, done });
         rayon::spawn(move || {
             let (dictionary, content) = input.split_at(known);
             // The receiver is gone only if nobody wants the stream any more.
-            drop(sender.send(compress(dictionary, content, flush)));
+            drop(sender.send(compress(dictionary, content, level, flush)));
         });
     }
 }
@@ -110,7 +118,7 @@ impl<W: Write> Gzip<W> {
     /// Writes the header.
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(&GZIP_HEADER)?;
-        Ok(Self { deflate: Deflate::new(out), crc: Crc::new() })
+        Ok(Self { deflate: Deflate::with_level(out, GZIP_LEVEL), crc: Crc::new() })
     }
 
     /// As [`Deflate::pending`].
@@ -145,8 +153,8 @@ impl<W: Write> Write for Gzip<W> {
     }
 }
 
-fn compress(dictionary: &[u8], content: &[u8], flush: FlushCompress) -> io::Result<Vec<u8>> {
-    let mut compress = Compress::new(Compression::new(LEVEL), false);
+fn compress(dictionary: &[u8], content: &[u8], level: u32, flush: FlushCompress) -> io::Result<Vec<u8>> {
+    let mut compress = Compress::new(Compression::new(level), false);
     if !dictionary.is_empty() {
         compress.set_dictionary(dictionary).map_err(io::Error::other)?;
     }

@@ -2,6 +2,7 @@
 //! a proxy that plays a bad network.
 
 pub mod cut;
+pub mod dropin;
 pub mod env;
 pub mod proxy;
 pub mod seaweed;

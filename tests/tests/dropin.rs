@@ -1,13 +1,11 @@
 //! duplicity's command line on duplicity's archives: the built program, alone and against stock duplicity.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use deduplicity_tests::env::{Env, Run};
+use deduplicity_tests::dropin::{Place, change_tree, make_tree, next_second, seconds};
 use deduplicity_tests::tree::{self, assert_same, describe, noise};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -25,137 +23,6 @@ fn fixtures() -> Option<PathBuf> {
         println!("skipped: no folder shared/duplicity/fixtures above this one, and DEDUPLICITY_FIXTURES is not set");
     }
     found
-}
-
-/// Stock duplicities; none, with a word about it, where they are absent.
-#[allow(clippy::print_stdout, reason = "says why nothing was tested")]
-fn stock() -> Vec<PathBuf> {
-    let given = std::env::var("DEDUPLICITY_STOCK").unwrap_or_else(|_| "duplicity".into());
-    let runs = |program: &&str| {
-        let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    let found: Vec<PathBuf> = given.split(':').filter(runs).map(PathBuf::from).collect();
-    if found.is_empty() {
-        println!("skipped: stock duplicity is not installed, and DEDUPLICITY_STOCK names none");
-    }
-    found
-}
-
-/// A place to work in, and how to call whoever is to work there.
-struct Place {
-    env: Env,
-    variables: Vec<(&'static str, String)>,
-}
-
-impl Place {
-    fn new() -> Self {
-        let env = Env::local();
-        fs::create_dir(env.path("home")).expect("a home");
-        Self { env, variables: vec![("PASSPHRASE", "secret".into()), ("LANG", "C.UTF-8".into())] }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.env.path(name)
-    }
-
-    fn url(&self, name: &str) -> String {
-        format!("file://{}", self.path(name).display())
-    }
-
-    /// Our program.
-    fn ours(&self, line: &str) -> Run {
-        self.run(self.env.command(&["duplicity"]), line)
-    }
-
-    /// Stock, or ours where `program` is none.
-    fn by(&self, program: Option<&Path>, line: &str) -> Run {
-        let Some(program) = program else { return self.ours(line) };
-        let mut command = Command::new(program);
-        command.env_clear().env("HOME", self.path("home")).env("TZ", "UTC").current_dir(self.path(""));
-        self.run(command, line)
-    }
-
-    fn run(&self, mut command: Command, line: &str) -> Run {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", path).envs(self.variables.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
-        let output = command.args(line.split_whitespace()).output().expect("it starts");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Run { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    fn ok(&self, program: Option<&Path>, line: &str) -> String {
-        let run = self.by(program, line);
-        assert_eq!(run.code, 0, "{program:?} {line}:\n{}{}", run.out, run.err);
-        run.out
-    }
-
-    fn files(&self, name: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(name)).expect("a folder");
-        let mut names: Vec<_> = entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-
-    fn restored(&self, program: Option<&Path>, options: &str) -> BTreeMap<PathBuf, tree::Seen> {
-        let _ = fs::remove_dir_all(self.path("restored"));
-        self.ok(program, &format!("restore {options} {} restored", self.url("archive")));
-        seconds(describe(&self.path("restored")))
-    }
-}
-
-/// duplicity keeps whole seconds, and of links only the text; hard links become files.
-fn seconds(mut tree: BTreeMap<PathBuf, tree::Seen>) -> BTreeMap<PathBuf, tree::Seen> {
-    for seen in tree.values_mut() {
-        seen.forget_what_duplicity_cannot_hold();
-    }
-    tree
-}
-
-/// A tree in its first state.
-fn make_tree(root: &Path) {
-    for dir in ["a/deep/er", "gone", "ord", "type"] {
-        fs::create_dir_all(root.join(dir)).expect("a folder");
-    }
-    for (name, size) in [
-        ("empty", 0),
-        ("a/small", 10),
-        ("a/deep/piece", 65_536),
-        ("big", 700_000),
-        ("ord/1", 1),
-        ("ord-1", 2),
-        ("ord.1", 3),
-        ("gone/x", 9),
-    ] {
-        fs::write(root.join(name), noise(size as u64, size)).expect("a file");
-    }
-    fs::write(root.join(std::ffi::OsStr::from_bytes(b"n\xff \n")), "odd").expect("a file");
-    symlink("../nowhere", root.join("a/link")).expect("a link");
-    fs::set_permissions(root.join("a/small"), fs::Permissions::from_mode(0o640)).expect("a mode");
-    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
-    let file = fs::File::options().write(true).open(root.join("big")).expect("a file");
-    file.set_modified(old).expect("a time");
-}
-
-/// The same tree after changes of all kinds.
-fn change_tree(root: &Path) {
-    let mut big = fs::read(root.join("big")).expect("a file");
-    big[350_000] ^= 1;
-    big.extend_from_slice(b"and more");
-    fs::write(root.join("big"), big).expect("a file");
-    fs::remove_dir_all(root.join("gone")).expect("removed");
-    fs::remove_dir_all(root.join("type")).expect("removed");
-    fs::write(root.join("type"), "a file now").expect("a file");
-    fs::remove_file(root.join("a/link")).expect("removed");
-    fs::create_dir(root.join("a/link")).expect("a folder");
-    fs::write(root.join("a/link/in"), "new").expect("a file");
-    fs::set_permissions(root.join("a/small"), fs::Permissions::from_mode(0o600)).expect("a mode");
-    fs::write(root.join("a/deep/piece"), "").expect("a file");
-}
-
-/// Sets have whole seconds.
-fn next_second() {
-    std::thread::sleep(std::time::Duration::from_millis(1100));
 }
 
 #[test]
@@ -177,7 +44,7 @@ fn real_archives_are_restored_as_stock_restores_them() {
     ] {
         let dir = root.join("public").join(name);
         let info: Value = serde_json::from_slice(&fs::read(dir.join("info.json")).expect("info")).expect("JSON");
-        let mut place = Place::new();
+        let mut place = Place::empty();
         if let Some(phrase) = info["passphrase"].as_str() {
             place.variables[0].1 = phrase.to_owned();
         }
@@ -233,7 +100,7 @@ fn compare(root: &Path, truth: &Path, name: &str) {
 #[test]
 fn there_and_back() {
     for options in ["", "--no-encryption", "--no-encryption --no-compression", "--no-encryption --volsize 1"] {
-        let place = Place::new();
+        let place = Place::empty();
         make_tree(&place.path("src"));
         let first = seconds(describe(&place.path("src")));
         let url = place.url("archive");
@@ -253,6 +120,10 @@ fn there_and_back() {
         next_second();
         let again = place.ok(None, &format!("inc {options} src {url}"));
         assert!(again.contains("\nDeltaEntries 0\n"), "{again}");
+        let before = place.files("archive");
+        next_second();
+        place.ok(None, &format!("inc --skip-if-no-change {options} src {url}"));
+        assert_eq!(place.files("archive"), before);
         // From an empty cache it is the same.
         fs::remove_dir_all(place.path("home/.cache")).expect("removed");
         assert!(place.ok(None, &format!("inc --dry-run {options} src {url}")).contains("\nDeltaEntries 0\n"));
@@ -265,7 +136,7 @@ fn there_and_back() {
 
 #[test]
 fn parts_of_a_backup() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption --volsize 1 src {url}"));
@@ -281,7 +152,7 @@ fn parts_of_a_backup() {
 
 #[test]
 fn codes_that_scripts_rely_on() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     let code = |line: &str| place.ours(&line.replace("URL", &url)).code;
@@ -314,7 +185,7 @@ fn codes_that_scripts_rely_on() {
 
 #[test]
 fn nothing_is_removed_without_force() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     for _ in 0..3 {
@@ -343,7 +214,7 @@ fn nothing_is_removed_without_force() {
 
 #[test]
 fn a_run_that_was_killed_is_made_up_for() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption src {url}"));
@@ -368,8 +239,40 @@ fn a_run_that_was_killed_is_made_up_for() {
 }
 
 #[test]
+fn killed_at_any_moment_no_restore_is_wrong() {
+    let place = Place::empty();
+    let (src, url) = (place.path("src"), place.url("archive"));
+    fs::create_dir(&src).expect("a folder");
+    let change = |round: u64| {
+        for i in 0..12 {
+            fs::write(src.join(format!("f{}", (i * 5 + round) % 24)), noise(round * 100 + i, 150_000)).expect("a file");
+        }
+    };
+    let (mut complete, mut kills) = (None, 0);
+    for round in 0..8 {
+        change(round);
+        let state = seconds(describe(&src));
+        let mut run = place.command(&format!("--no-encryption --volsize 1 src {url}")).spawn().expect("it starts");
+        std::thread::sleep(std::time::Duration::from_millis(20 + 61 * (round * 3 % 8)));
+        // It may have ended by itself.
+        let _ = run.kill();
+        let ended = run.wait().expect("it ends").success();
+        kills += u32::from(!ended);
+        complete = if ended { Some(state.clone()) } else { complete };
+        if complete.is_some() {
+            let restored = place.restored(None, "--no-encryption");
+            assert!(Some(&restored) == complete.as_ref() || restored == state, "round {round}: a state that never was");
+        }
+        next_second();
+    }
+    place.ok(None, &format!("--no-encryption src {url}"));
+    assert_same(&seconds(describe(&src)), &place.restored(None, "--no-encryption"));
+    assert!(place.ok(None, &format!("st {url}")).contains("No orphaned or incomplete backup sets found."), "{kills} kills");
+}
+
+#[test]
 fn two_runs_do_not_share_a_cache() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption --name n src {url}"));
@@ -384,7 +287,7 @@ fn two_runs_do_not_share_a_cache() {
 
 #[test]
 fn stanzas_for_programs() {
-    let place = Place::new();
+    let place = Place::empty();
     make_tree(&place.path("src"));
     let url = place.url("archive");
     place.ok(None, &format!("full --no-encryption -v5 --log-file log src {url}"));
@@ -393,95 +296,14 @@ fn stanzas_for_programs() {
         assert!(log.contains(stanza), "{log}");
     }
     place.ok(None, &format!("st --log-file status {url}"));
-    assert!(fs::read_to_string(place.path("status")).expect("a log").contains("INFO 3\n"));
+    let status = fs::read_to_string(place.path("status")).expect("a log");
+    assert!(
+        status.contains("\nINFO 3 \nbackend BackendWrapper\narchive-dir ") && status.contains("\nchain-complete\n full "),
+        "{status}"
+    );
+    place.ok(None, &format!("ls --no-encryption --log-file files {url}"));
+    assert!(fs::read_to_string(place.path("files")).expect("a log").contains("'a/deep' dir\n. "));
     assert_eq!(place.ours(&format!("restore --no-encryption -r nothing --log-file error {url} out")).code, 19);
     assert!(fs::read_to_string(place.path("error")).expect("a log").contains("\nERROR 19\n"));
     assert!(place.ours("--version").out.starts_with("duplicity 3."));
-}
-
-/// Stock reads, compares, lists and continues what we wrote, and we what stock wrote, with one local cache.
-#[test]
-fn stock_and_ours_take_turns() {
-    for program in stock() {
-        for options in ["", "--no-encryption"] {
-            let place = Place::new();
-            make_tree(&place.path("src"));
-            let (url, program) = (place.url("archive"), program.as_path());
-            let writers = [None, Some(program), None, Some(program), None];
-            for (round, writer) in writers.into_iter().enumerate() {
-                let said = place.ok(writer, &format!("{options} src {url}"));
-                assert!(said.contains("\nErrors 0\n"), "{said}");
-                let now = seconds(describe(&place.path("src")));
-                for reader in [None, Some(program)] {
-                    assert_same(&now, &place.restored(reader, options));
-                    let verified = place.ok(reader, &format!("verify --compare-data {options} {url} src"));
-                    assert!(verified.contains(" 0 difference"), "{verified}");
-                }
-                let entries = |text: String| {
-                    text.lines().filter(|l| l.as_bytes().get(13) == Some(&b':')).map(str::to_owned).collect::<Vec<_>>()
-                };
-                let lists = [None, Some(program)].map(|p| entries(place.ok(p, &format!("list-current-files {options} {url}"))));
-                assert_eq!(lists[0], lists[1]);
-                next_second();
-                match round {
-                    0 => change_tree(&place.path("src")),
-                    n => fs::write(place.path(&format!("src/round{n}")), noise(n as u64, 70_000)).expect("a file"),
-                }
-            }
-            let sets = place.files("archive").iter().filter(|name| name.contains("manifest")).count();
-            assert_eq!(sets, writers.len(), "{:?}", place.files("archive"));
-            assert_eq!(
-                place
-                    .files("archive")
-                    .iter()
-                    .filter(|name| name.starts_with("duplicity-full.") && name.contains("manifest"))
-                    .count(),
-                1
-            );
-        }
-    }
-}
-
-/// The same selections leave the same files.
-#[test]
-fn selections_are_stocks() {
-    let Some(program) = stock().pop() else { return };
-    let place = Place::new();
-    let src = place.path("src");
-    make_tree(&src);
-    fs::write(src.join("a/deep/.nobackup"), "").expect("a file");
-    let lists = ["- **/small\n+ src/a\n- **\n", "# none\nsrc/ord*\n\n- 'src/a b'\n"];
-    lists.iter().enumerate().for_each(|(i, text)| fs::write(place.path(&format!("list{i}")), text).expect("a list"));
-    for rules in [
-        "--include src/a/deep --exclude **",
-        "--include src/*/1 --exclude **",
-        "--include **/piece --exclude **",
-        "--exclude src/a/ --exclude src/ord?1",
-        "--exclude src/[a-g]*",
-        "--exclude src/[!a-g]*",
-        "--include src/a/small --exclude src/a --exclude **/x",
-        "--exclude-regexp .*small$ --exclude-regexp ord",
-        "--exclude-if-present .nobackup",
-        "--exclude-filelist list1",
-        "--include-filelist list0 --exclude **/zzz",
-        "--exclude ignorecase:src/BIG",
-        "--exclude-older-than 2020-01-01 --exclude **/empty",
-        "--include src/a/link --include src/gone --exclude src/a --exclude **",
-        "--exclude-device-files --exclude-other-filesystems --exclude **/deep",
-        "--include src/a/b --exclude src/zzz",
-    ] {
-        let listed = [None, Some(program.as_path())].map(|who| {
-            let _ = fs::remove_dir_all(place.path("archive"));
-            let _ = fs::remove_dir_all(place.path("home/.cache"));
-            let run = place.by(who, &format!("full --no-encryption {rules} src {}", place.url("archive")));
-            let names = match run.code {
-                0 => place.ok(Some(&program), &format!("list-current-files --no-encryption {}", place.url("archive"))),
-                _ => String::new(),
-            };
-            let names: Vec<String> =
-                names.lines().filter(|l| l.as_bytes().get(13) == Some(&b':')).map(|l| l[25..].to_owned()).collect();
-            (run.code, names)
-        });
-        assert_eq!(listed[0], listed[1], "{rules}");
-    }
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use compat::dropin::log::Log;
 use compat::dropin::options::{Action, Options};
@@ -56,6 +57,7 @@ fn transport_options(options: &Options) -> transport::Options {
         s3_storage_class: options.s3_class.map(str::to_owned),
         ssh_arguments: options.ssh_options.clone(),
         ca_file: options.ca_file.clone(),
+        pause: options.timeout.map_or(defaults.pause, Duration::from_secs),
         attempts: options.num_retries.unwrap_or(defaults.attempts).max(1),
         ..defaults
     }

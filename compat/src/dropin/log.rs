@@ -113,19 +113,23 @@ impl Log {
             return;
         }
         let out = if level <= Level::WARNING { &self.errors } else { &self.lines };
+        self.line(out, text);
+        self.stanza(level.keyword(), code, args, text);
+    }
+
+    /// A result: a line at the level of a notice, and for programs a stanza of the keyword INFO.
+    pub fn result(&self, code: u32, args: &str, text: &[u8]) {
+        if Level::NOTICE <= self.verbosity {
+            self.line(&self.lines, text);
+            self.stanza("INFO", code, args, text);
+        }
+    }
+
+    fn line(&self, out: &Mutex<Box<dyn Write + Send>>, text: &[u8]) {
         let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = if self.timestamps {
-            format!(
-                "{} ",
-                jiff::Timestamp::now().to_zoned_datetime(crate::time::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S")
-            )
-        } else {
-            String::new()
-        };
+        let stamp = if self.timestamps { now() } else { String::new() };
         let _ = out.write_all(&[stamp.as_bytes(), text, b"\n"].concat());
         let _ = out.flush();
-        drop(out);
-        self.stanza(level.keyword(), code, args, text);
     }
 
     /// A stanza for programs only, whatever the verbosity.
@@ -167,6 +171,11 @@ impl Log {
     pub fn fatal(&self, exit: u8, args: &str, text: &str) {
         self.say(Level::ERROR, exit.into(), args, text);
     }
+}
+
+fn now() -> String {
+    let zone = crate::time::TimeZone::system();
+    format!("{} ", jiff::Timestamp::now().to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S"))
 }
 
 /// A path as the arguments of stanzas have it: in single quotes, what is special escaped.
@@ -221,11 +230,15 @@ mod tests {
         log.notice("one\ntwo");
         log.info("not said");
         log.warn("careful");
+        log.result(3, "args", b"told");
         log.fatal(19, "", "x not found");
         let text = |buffer: &Buffer| String::from_utf8(buffer.0.lock().expect("lock").clone()).expect("UTF-8");
-        assert_eq!(text(&lines), "one\ntwo\n");
+        assert_eq!(text(&lines), "one\ntwo\ntold\n");
         assert_eq!(text(&errors), "careful\nx not found\n");
-        assert_eq!(text(&stanzas), "NOTICE 1\n. one\n. two\n\nWARNING 1\n. careful\n\nERROR 19\n. x not found\n\n");
+        assert_eq!(
+            text(&stanzas),
+            "NOTICE 1\n. one\n. two\n\nWARNING 1\n. careful\n\nINFO 3 args\n. told\n\nERROR 19\n. x not found\n\n"
+        );
     }
 
     #[test]

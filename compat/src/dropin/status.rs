@@ -10,6 +10,7 @@ use super::log::{Level, code as stanza, quoted};
 use super::verify::header_word;
 use crate::collection::{BackupSet, Collection, Release, StatusOptions};
 use crate::manifest::{FileAction, FileList};
+use crate::name::Encoding;
 use crate::sigtar::{Merged, list_line};
 use crate::time::{Time, TimeZone};
 
@@ -41,8 +42,36 @@ pub fn collection_status(context: &Context) -> Result<u8> {
     let text = text.strip_suffix("Duplicity backup complete.\n").unwrap_or(&text);
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     context.log.notice(first);
-    context.log.say(Level::NOTICE, stanza::COLLECTION_STATUS, "", rest.trim_end_matches('\n'));
+    let text = rest.trim_end_matches('\n');
+    context.log.result(stanza::COLLECTION_STATUS, &for_programs(&collection, &archive_dir), text.as_bytes());
     Ok(0)
+}
+
+/// The state as front ends read it: a line for each chain and, indented, each of its sets.
+fn for_programs(collection: &Collection, archive_dir: &str) -> String {
+    let mut text = format!("\nbackend {BACKEND}\narchive-dir {archive_dir}\n");
+    let newest = collection.chains().iter().map(|chain| chain.end_time()).max();
+    for chain in collection.chains() {
+        let is_signed = chain.sets().iter().all(|set| set.signature().is_some());
+        let is_primary = Some(chain.end_time()) == newest && is_signed;
+        text += if is_primary { "chain-complete\n" } else { "chain-no-sig\n" };
+        chain.sets().iter().for_each(|set| text += &set_line(set));
+    }
+    let orphans = collection.orphans();
+    text += &format!("orphaned-sets-num {}\n", orphans.len());
+    orphans.iter().for_each(|set| text += &set_line(set));
+    let incomplete: Vec<_> = collection.sets().iter().filter(|set| set.manifest().is_none()).collect();
+    text += &format!("incomplete-sets-num {}", incomplete.len());
+    incomplete.iter().for_each(|set| text += &format!("\n{}", set_line(set).trim_end()));
+    text
+}
+
+fn set_line(set: &BackupSet) -> String {
+    let kind = if set.is_full() { "full" } else { "inc" };
+    let first = set.manifest().or_else(|| set.volumes().values().next());
+    let is_encrypted = first.is_some_and(|file| matches!(file.encoding, Encoding::OpenPgp | Encoding::Smime));
+    let word = if is_encrypted { "enc" } else { "noenc" };
+    format!(" {kind} {} {} {word}\n", set.end_time(), set.volumes().len())
 }
 
 /// Warns of sets that no chain has: duplicity would restore an older state without a word.
@@ -78,7 +107,7 @@ fn changes_in_set(context: &Context, collection: &Collection, number: i64) -> Re
     for file in files {
         text += &format!("{}  {}\n", engine::path::display_bytes(&file.path), action(file.action));
     }
-    context.log.say(Level::NOTICE, stanza::COLLECTION_STATUS, "", &(text + "-------------------------"));
+    context.log.result(stanza::COLLECTION_STATUS, "", (text + "-------------------------").as_bytes());
     Ok(0)
 }
 
@@ -109,7 +138,7 @@ fn file_changed(context: &Context, collection: &Collection, path: &[u8]) -> Resu
         "Type of file change:",
         rows.concat()
     );
-    context.log.say(Level::NOTICE, stanza::COLLECTION_STATUS, "", &text);
+    context.log.result(stanza::COLLECTION_STATUS, "", text.as_bytes());
     Ok(0)
 }
 
@@ -131,7 +160,15 @@ pub fn list_current_files(context: &Context) -> Result<u8> {
         let time = Time::new(mtime).map_or_else(|| mtime.to_string(), |time| time.to_string());
         let args = format!("{time} {} {}", quoted(name(&entry.path)), header_word(&entry.header));
         let line = list_line(mtime, &entry.path, &zone);
-        context.log.say_bytes(Level::NOTICE, stanza::FILE_LIST, &args, line.strip_suffix(b"\n").unwrap_or(&line));
+        context.log.result(
+            stanza::FILE_LIST,
+            &args,
+            line.strip_suffix(
+                b"
+",
+            )
+            .unwrap_or(&line),
+        );
     }
     Ok(0)
 }

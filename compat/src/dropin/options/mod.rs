@@ -3,6 +3,7 @@
 //! FORMAT §16.1. Options come anywhere; a value is glued on with `=`, is the next argument, or for short options stands
 //! right behind the letter. Long options may be abbreviated as long as they stay unambiguous, and so may commands.
 
+mod action;
 mod table;
 mod value;
 
@@ -146,6 +147,8 @@ pub struct Options {
     pub ssh_options: Vec<String>,
     pub temp_dir: Option<PathBuf>,
     pub time: Option<Time>,
+    /// In seconds.
+    pub timeout: Option<u64>,
     pub verbosity: Level,
     pub version: bool,
     /// In bytes.
@@ -197,27 +200,13 @@ impl Default for Options {
             ssh_options: Vec::new(),
             temp_dir: None,
             time: None,
+            timeout: None,
             verbosity: Level::NOTICE,
             version: false,
             volume_size: VOLUME_SIZE,
         }
     }
 }
-
-/// Commands and their short names.
-const COMMANDS: &[(&str, &[&str])] = &[
-    ("backup", &["bu"]),
-    ("full", &["fb"]),
-    ("incremental", &["ib", "inc", "incr"]),
-    ("restore", &["rb"]),
-    ("verify", &["vb"]),
-    ("collection-status", &["st"]),
-    ("list-current-files", &["ls"]),
-    ("cleanup", &["cl"]),
-    ("remove-older-than", &["ro"]),
-    ("remove-all-but-n-full", &["ra"]),
-    ("remove-all-inc-of-but-n-full", &["ri"]),
-];
 
 /// Understands a command line, without the program's name. `now` is what ages count from.
 ///
@@ -237,7 +226,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, now: Time) -> Result<Comm
         }
     }
     if !line.options.help && !line.options.version {
-        line.action = Some(action(&mut line, words, now)?);
+        line.action = Some(action::action(&mut line, words, now)?);
         check(&line)?;
     }
     Ok(line)
@@ -331,98 +320,6 @@ fn take(line: &mut CommandLine, spec: &Spec, values: Values, now: Time) -> Resul
 
 /// The values of an option; those that it does not take are empty.
 type Values = (OsString, OsString);
-
-/// Whether an argument is the URL of an archive.
-fn is_url(arg: &OsStr) -> bool {
-    let text = arg.to_string_lossy();
-    let scheme = text.split(':').next().unwrap_or_default();
-    let is_scheme = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    let rest = text.get(scheme.len()..).unwrap_or_default();
-    !scheme.is_empty() && is_scheme && (rest.starts_with("://") || (scheme == "rclone" && rest.starts_with(':')))
-}
-
-/// The command that a word means; the second value says whether it means several.
-fn command(word: &OsStr) -> (Option<&'static str>, bool) {
-    let Some(word) = word.to_str().filter(|word| !word.is_empty()) else { return (None, false) };
-    let exact = COMMANDS.iter().find(|(name, short)| *name == word || short.contains(&word));
-    if let Some((name, _)) = exact {
-        return (Some(name), false);
-    }
-    let mut begin = COMMANDS.iter().filter(|(name, _)| name.starts_with(word));
-    match (begin.next(), begin.next()) {
-        (Some((name, _)), None) => (Some(name), false),
-        (Some(_), Some(_)) => (None, true),
-        (None, _) => (None, false),
-    }
-}
-
-fn action(line: &mut CommandLine, words: Vec<OsString>, now: Time) -> Result<Action, UsageError> {
-    let missing = || UsageError("Missing or invalid explicit or implicit action.".to_owned());
-    let named = words.first().filter(|word| !is_url(word)).map_or((None, false), |word| command(word));
-    // A folder of that name goes first where the rest of the line has the form of an implied action.
-    let implied = words.len() == 2 && (is_url(&words[0]) != is_url(&words[1]));
-    if implied {
-        line.implied = true;
-        let [first, second] = <[OsString; 2]>::try_from(words).map_err(|_| missing())?;
-        return Ok(if is_url(&second) && !(named.0.is_some() && is_single(named.0)) {
-            Action::Backup(BackupKind::Auto, first.into(), url(second)?)
-        } else if is_url(&second) {
-            line.implied = false;
-            single(named.0.unwrap_or_default(), url(second)?)?
-        } else {
-            Action::Restore(url(first)?, second.into())
-        });
-    }
-    let Some(command) = named.0 else {
-        return Err(match (words.first(), named.1) {
-            (Some(word), true) => UsageError(format!("command '{}' is ambiguous", word.to_string_lossy())),
-            _ => missing(),
-        });
-    };
-    let mut words = words.into_iter().skip(1);
-    let mut next = |what: &str| words.next().ok_or_else(|| UsageError(format!("{command}: no {what} given")));
-    let action = match command {
-        "backup" => Action::Backup(BackupKind::Auto, next("source directory")?.into(), url(next("URL")?)?),
-        "full" => Action::Backup(BackupKind::Full, next("source directory")?.into(), url(next("URL")?)?),
-        "incremental" => Action::Backup(BackupKind::Incremental, next("source directory")?.into(), url(next("URL")?)?),
-        "restore" => Action::Restore(url(next("URL")?)?, next("directory")?.into()),
-        "verify" => Action::Verify(url(next("URL")?)?, next("directory")?.into()),
-        "remove-older-than" => {
-            let time = next("time")?;
-            Action::RemoveOlderThan(value::time(command, &time.to_string_lossy(), now)?, url(next("URL")?)?)
-        }
-        "remove-all-but-n-full" => Action::RemoveAllButNFull(count(&next("number")?)?, url(next("URL")?)?),
-        "remove-all-inc-of-but-n-full" => Action::RemoveAllIncOfButNFull(count(&next("number")?)?, url(next("URL")?)?),
-        command => single(command, url(next("URL")?)?)?,
-    };
-    match words.next() {
-        Some(word) => Err(UsageError(format!("{command}: '{}' is one argument too many", word.to_string_lossy()))),
-        None => Ok(action),
-    }
-}
-
-fn is_single(command: Option<&str>) -> bool {
-    matches!(command, Some("collection-status" | "list-current-files" | "cleanup"))
-}
-
-fn single(command: &str, url: String) -> Result<Action, UsageError> {
-    match command {
-        "collection-status" => Ok(Action::CollectionStatus(url)),
-        "list-current-files" => Ok(Action::ListCurrentFiles(url)),
-        "cleanup" => Ok(Action::Cleanup(url)),
-        _ => Err(UsageError(format!("{command}: too few arguments"))),
-    }
-}
-
-fn url(word: OsString) -> Result<String, UsageError> {
-    let text = word.into_string().map_err(|_| UsageError("the URL is not UTF-8".to_owned()))?;
-    if is_url(OsStr::new(&text)) { Ok(text) } else { Err(UsageError(format!("'{text}' is no URL of an archive"))) }
-}
-
-fn count(word: &OsStr) -> Result<u32, UsageError> {
-    let number = word.to_str().and_then(|text| text.parse().ok()).filter(|n| *n > 0);
-    number.ok_or_else(|| UsageError(format!("'{}' is no number of backups above 0", word.to_string_lossy())))
-}
 
 /// Options that do not go together.
 fn check(line: &CommandLine) -> Result<(), UsageError> {

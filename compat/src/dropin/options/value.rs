@@ -160,7 +160,8 @@ impl Options {
             Key::LogFd => self.log_fd = Some(number(name, &value)?),
             Key::Name => self.name = Some(value),
             Key::NumRetries => self.num_retries = Some(number(name, &value)?),
-            Key::RetryDelay | Key::Timeout => drop(number::<u64>(name, value.split('.').next().unwrap_or_default())?),
+            Key::RetryDelay => drop(seconds(name, &value)?),
+            Key::Timeout => self.timeout = Some(seconds(name, &value)?),
             Key::S3Endpoint => self.s3_endpoint = Some(value),
             Key::S3Region => self.s3_region = Some(value),
             Key::ShowChangesInSet => self.show_changes_in_set = Some(number(name, &value)?),
@@ -221,6 +222,11 @@ fn text(name: &str, value: OsString) -> Result<String, UsageError> {
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, UsageError> {
     value.parse().map_err(|_| UsageError(format!("{name}: '{value}' is no whole number that fits")))
+}
+
+/// Whole seconds; fractions are dropped.
+fn seconds(name: &str, value: &str) -> Result<u64, UsageError> {
+    number(name, value.split('.').next().unwrap_or_default())
 }
 
 /// A time, as `-t` takes it.
