@@ -29,6 +29,10 @@ fn is_url(arg: &OsStr) -> bool {
     !scheme.is_empty() && is_scheme && (rest.starts_with("://") || (scheme == "rclone" && rest.starts_with(':')))
 }
 
+fn is_command(word: &str) -> bool {
+    COMMANDS.iter().any(|(name, short)| *name == word || short.contains(&word))
+}
+
 /// The command that a word means; the second value says whether it means several.
 fn command(word: &OsStr) -> (Option<&'static str>, bool) {
     let Some(word) = word.to_str().filter(|word| !word.is_empty()) else { return (None, false) };
@@ -48,8 +52,9 @@ fn command(word: &OsStr) -> (Option<&'static str>, bool) {
 pub(super) fn action(line: &mut CommandLine, words: Vec<OsString>, now: Time) -> Result<Action, UsageError> {
     let missing = || UsageError("Missing or invalid explicit or implicit action.".to_owned());
     let named = words.first().filter(|word| !is_url(word)).map_or((None, false), |word| command(word));
-    // A folder of that name goes first where the rest of the line has the form of an implied action.
-    let implied = words.len() == 2 && (is_url(&words[0]) != is_url(&words[1]));
+    // A command that is written out is one, whatever folders there are; an abbreviated one may be a folder.
+    let is_exact = words.first().and_then(|word| word.to_str()).is_some_and(is_command);
+    let implied = words.len() == 2 && is_url(&words[0]) != is_url(&words[1]) && !is_exact;
     if implied {
         line.implied = true;
         let [first, second] = <[OsString; 2]>::try_from(words).map_err(|_| missing())?;
