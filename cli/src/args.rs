@@ -2,6 +2,7 @@
 //! decided by the commands.
 
 mod duplicity;
+mod maintain;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, DuplicityCommand, ImportArgs, ImportDuplicityArgs, ImportFrom};
+pub use self::maintain::{ForgetArgs, PruneArgs, UndeleteArgs, Unused};
 use crate::parse::{self, SnapshotPath};
 
 const TOP_HELP: &str = "\
@@ -114,6 +116,12 @@ pub enum Command {
     Cat(CatArgs),
     /// Restore a snapshot or a part of it
     Restore(RestoreArgs),
+    /// Forget snapshots: those given, or all that no rule keeps
+    Forget(Box<ForgetArgs>),
+    /// Take back what was forgotten and is not pruned yet
+    Undelete(UndeleteArgs),
+    /// Delete what no snapshot needs
+    Prune(PruneArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
     /// Import archives of other programs
@@ -388,6 +396,10 @@ mod tests {
             "deduplicity backup --files-from -",
             "deduplicity -r x ls latest~2:/a -lR --json",
             "deduplicity check --read-data-subset 1/2",
+            "deduplicity forget 3f2a -n",
+            "deduplicity forget --keep-last unlimited --keep-within-daily 1y2m --keep-tag a,b --group-by host,tags --prune --now",
+            "deduplicity prune --max-unused 2.5% --max-repack-size 5G",
+            "deduplicity prune --max-unused unlimited -n",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good));
         }
@@ -401,6 +413,11 @@ mod tests {
             "deduplicity check --read-data-subset 3/2",
             "deduplicity restore latest",
             "deduplicity backup a -q -v",
+            "deduplicity forget 3f2a --keep-last 3",
+            "deduplicity forget --keep-last -1",
+            "deduplicity forget --keep-within 3",
+            "deduplicity forget --group-by hosts",
+            "deduplicity prune --max-unused 101%",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

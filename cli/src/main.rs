@@ -4,6 +4,7 @@
 mod announce;
 mod archive;
 mod args;
+mod calendar;
 mod cmd;
 mod context;
 mod exit;
@@ -73,6 +74,9 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Ls(args) => cmd::list::ls(&context, &args),
         Command::Cat(args) => cmd::list::cat(&context, &args),
         Command::Restore(args) => cmd::restore::run(&context, &args),
+        Command::Forget(args) => cmd::forget::run(&context, &args),
+        Command::Undelete(args) => cmd::undelete::run(&context, &args),
+        Command::Prune(args) => cmd::prune::run(&context, &args),
         Command::Check(args) => cmd::check::run(&context, &args),
         Command::Import(args) => match &args.from {
             ImportFrom::Duplicity(args) => cmd::import::run(&context, args),

@@ -3,9 +3,12 @@
 pub mod backup;
 pub mod check;
 pub mod duplicity;
+pub mod forget;
 pub mod import;
 pub mod init;
 pub mod key;
 pub mod list;
+pub mod prune;
 pub mod restore;
 pub mod stats;
+pub mod undelete;
