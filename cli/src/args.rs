@@ -4,6 +4,7 @@
 mod dump;
 mod duplicity;
 mod export;
+mod maintain;
 mod tools;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ use engine::entry::Timestamp;
 pub use self::dump::{DumpArgs, DumpFormat};
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom};
 pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
+pub use self::maintain::{ForgetArgs, PruneArgs, UndeleteArgs, Unused};
 pub use self::tools::{CheckArgs, CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};
 use crate::parse::{self, SnapshotPath};
 
@@ -121,6 +123,12 @@ pub enum Command {
     Dump(DumpArgs),
     /// Restore a snapshot or a part of it
     Restore(RestoreArgs),
+    /// Forget snapshots: those given, or all that no rule keeps
+    Forget(Box<ForgetArgs>),
+    /// Take back what was forgotten and is not pruned yet
+    Undelete(UndeleteArgs),
+    /// Delete what no snapshot needs
+    Prune(PruneArgs),
     /// Check that the repository is whole
     Check(CheckArgs),
     /// Save what can be saved of a damaged repository
@@ -373,6 +381,10 @@ mod tests {
             "deduplicity backup --files-from -",
             "deduplicity -r x ls latest~2:/a -lR --json",
             "deduplicity check --read-data-subset 1/2",
+            "deduplicity forget 3f2a -n",
+            "deduplicity forget --keep-last unlimited --keep-within-daily 1y2m --keep-tag a,b --group-by host,tags --prune --now",
+            "deduplicity prune --max-unused 2.5% --max-repack-size 5G",
+            "deduplicity prune --max-unused unlimited -n",
         ] {
             assert!(parse(good).is_ok(), "{good}: {:?}", parse(good));
         }
@@ -386,6 +398,11 @@ mod tests {
             "deduplicity check --read-data-subset 3/2",
             "deduplicity restore latest",
             "deduplicity backup a -q -v",
+            "deduplicity forget 3f2a --keep-last 3",
+            "deduplicity forget --keep-last -1",
+            "deduplicity forget --keep-within 3",
+            "deduplicity forget --group-by hosts",
+            "deduplicity prune --max-unused 101%",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

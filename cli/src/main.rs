@@ -4,6 +4,7 @@
 mod announce;
 mod archive;
 mod args;
+mod calendar;
 mod cmd;
 mod context;
 mod duplicity;
@@ -78,6 +79,9 @@ fn run(cli: Cli, ui: &Arc<Ui>) -> anyhow::Result<Status> {
         Command::Cat(args) => cmd::list::cat(&context, &args),
         Command::Dump(args) => cmd::dump::run(&context, &args),
         Command::Restore(args) => cmd::restore::run(&context, &args),
+        Command::Forget(args) => cmd::forget::run(&context, &args),
+        Command::Undelete(args) => cmd::undelete::run(&context, &args),
+        Command::Prune(args) => cmd::prune::run(&context, &args),
         Command::Check(args) => cmd::check::run(&context, &args),
         Command::Repair(args) => cmd::repair::run(&context, &args),
         Command::Copy(args) => cmd::copy::run(&context, &args),

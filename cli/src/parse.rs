@@ -10,7 +10,10 @@ use compat::time::{Time, TimeError};
 use engine::check::Share;
 use engine::codec::{DEFAULT_LEVEL, FAST_LEVEL, Level};
 use engine::entry::Timestamp;
+use engine::maintain::policy::{GroupBy, Span};
 use engine::path::EntryPath;
+
+use crate::args::Unused;
 
 /// A time: RFC 3339, without an offset in this machine's time zone, or `@` and seconds since 1970.
 pub fn time(text: &str) -> Result<Timestamp, String> {
@@ -70,6 +73,71 @@ pub fn subset(text: &str) -> Result<Share, String> {
             Share::Percent(percent) => percent > 0.0 && percent <= 100.0,
         })
         .ok_or_else(|| "use N/T with N from 1 to T, or P% above 0 and up to 100".to_owned())
+}
+
+/// How many snapshots a rule keeps: a number, or `unlimited`.
+pub fn keep_count(text: &str) -> Result<u32, String> {
+    match text {
+        "unlimited" => Ok(u32::MAX),
+        number => number.parse().map_err(|_| "use a number, or 'unlimited'".to_owned()),
+    }
+}
+
+/// A length of time such as `2y5m7d3h`.
+pub fn span(text: &str) -> Result<Span, String> {
+    let bad = || "not a length of time: use years, months, days and hours, as in 2y5m7d3h".to_owned();
+    let (mut span, mut rest) = (Span::default(), text);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let number = rest.get(..digits).and_then(|n| n.parse().ok()).ok_or_else(bad)?;
+        let field = match rest.as_bytes().get(digits) {
+            Some(b'y') => &mut span.years,
+            Some(b'm') => &mut span.months,
+            Some(b'd') => &mut span.days,
+            Some(b'h') => &mut span.hours,
+            _ => return Err(bad()),
+        };
+        *field = number;
+        rest = rest.get(digits + 1..).unwrap_or_default();
+    }
+    if span == Span::default() { Err(bad()) } else { Ok(span) }
+}
+
+/// What snapshots of a group have in common.
+pub fn group_by(text: &str) -> Result<GroupBy, String> {
+    let mut by = GroupBy { host: false, paths: false, tags: false };
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        match part {
+            "host" => by.host = true,
+            "paths" | "path" => by.paths = true,
+            "tags" | "tag" => by.tags = true,
+            other => return Err(format!("'{other}': use host, paths and tags, with commas in between")),
+        }
+    }
+    Ok(by)
+}
+
+/// What part may stay unused: `P%` or `unlimited`.
+pub fn unused(text: &str) -> Result<Unused, String> {
+    if text == "unlimited" {
+        return Ok(Unused(None));
+    }
+    let percent = text.strip_suffix('%').and_then(|p| p.parse().ok()).filter(|p| (0.0..=100.0).contains(p));
+    percent.map(|p| Unused(Some(p))).ok_or_else(|| "use P% from 0 to 100, or 'unlimited'".to_owned())
+}
+
+/// A number of bytes, with K, M, G or T for powers of 1024.
+pub fn size(text: &str) -> Result<u64, String> {
+    let bad = || "not a size: use bytes, or a number with K, M, G or T".to_owned();
+    let (number, shift) = match text.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (text.get(..text.len() - 1), 10),
+        Some(b'M') => (text.get(..text.len() - 1), 20),
+        Some(b'G') => (text.get(..text.len() - 1), 30),
+        Some(b'T') => (text.get(..text.len() - 1), 40),
+        _ => (Some(text), 0),
+    };
+    let number: u64 = number.and_then(|n| n.parse().ok()).ok_or_else(bad)?;
+    number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
 /// A snapshot, and where in it.
@@ -159,6 +227,23 @@ impl TypedValueParser for SnapshotPathParser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_sizes_and_groups() {
+        assert_eq!(span("1y2m3d4h"), Ok(Span { years: 1, months: 2, days: 3, hours: 4 }));
+        assert_eq!(span("30d").map(|s| s.days), Ok(30));
+        for bad in ["", "3", "d", "3x", "3d4", "-3d", "0d", "99999999999d"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+        assert_eq!((size("12"), size("3k"), size("2G")), (Ok(12), Ok(3 << 10), Ok(2 << 30)));
+        for bad in ["", "G", "1.5G", "99999999999T", "-1"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(group_by("tags,host"), Ok(GroupBy { host: true, paths: false, tags: true }));
+        assert_eq!(group_by(""), Ok(GroupBy { host: false, paths: false, tags: false }));
+        assert_eq!((unused("0%"), unused("unlimited")), (Ok(Unused(Some(0.0))), Ok(Unused(None))));
+        assert!(unused("5").is_err() && unused("-1%").is_err() && keep_count("x").is_err());
+    }
 
     #[test]
     fn times() {

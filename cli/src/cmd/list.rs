@@ -20,6 +20,9 @@ use crate::ui::{Out, human, json};
 /// Entries of a directory that are read one by one before the catalog is searched for its end.
 const READ_ON: u32 = 64;
 
+/// Heading of a table of snapshots.
+pub const HEADING: [&str; 6] = ["ID", "Time", "Host", "Tags", "Paths", " Size"];
+
 pub fn snapshots(context: &Context, args: &FilterArgs) -> Result<Status> {
     let filter = Filter::new(args)?;
     let repo = context.open()?;
@@ -32,14 +35,15 @@ pub fn snapshots(context: &Context, args: &FilterArgs) -> Result<Status> {
         }
     } else {
         let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-        out.bytes(human::table(&["ID", "Time", "Host", "Tags", "Paths", " Size"], &rows).as_bytes())?;
+        out.bytes(human::table(&HEADING, &rows).as_bytes())?;
         out.line(format_args!("{}", human::plural(all.len() as u64, "snapshot")))?;
     }
     out.flush()?;
     Ok(context.status())
 }
 
-fn row(record: &SnapshotRecord) -> Vec<String> {
+/// A snapshot's row in a table.
+pub fn row(record: &SnapshotRecord) -> Vec<String> {
     let snapshot = &record.snapshot;
     let lines = |texts: Vec<String>| texts.join("\n");
     let text = |text: &String| display_bytes(text.as_bytes());

@@ -5,9 +5,11 @@
 
 mod bits;
 mod forget;
+pub mod guard;
 mod mark;
 mod merge;
 mod plan;
+pub mod policy;
 mod prune;
 mod repack;
 mod round;

@@ -99,7 +99,7 @@ pub async fn finish<S: Store, M: Maintainer>(
         None => collect(store, epoch, close, rules).await,
     };
     let decided = match collected {
-        Ok((previous, valid)) => decide(store, maintainer, epoch, close, (previous, valid), rules).await,
+        Ok(valid) => decide(store, maintainer, epoch, close, valid, rules).await,
         Err(error) => Err(error),
     };
     let (seal, own) = match decided {
@@ -116,7 +116,7 @@ pub async fn finish<S: Store, M: Maintainer>(
 }
 
 /// G5: what counts. Needs the fence.
-async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules) -> Result<(Option<Seal>, Valid)> {
+async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules) -> Result<Valid> {
     let previous = match epoch.checked_sub(1) {
         None => None,
         Some(before) => {
@@ -132,8 +132,7 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
     let mut lists = store.list(&[Folder::Index, Folder::Snapshots]).await?;
     let (snapshots, index) = (lists.pop().unwrap_or_default(), lists.pop().unwrap_or_default());
     let there: HashSet<Name> = index.iter().copied().collect();
-    let (mut segments, mut valid) =
-        previous.as_ref().map_or_else(Default::default, |s| (s.segments.clone(), s.snapshots.clone()));
+    let (mut segments, mut valid) = previous.map_or_else(Default::default, |seal| (seal.segments, seal.snapshots));
     if rules.complete
         && let Some(gone) = segments.iter().find(|s| !there.contains(&(s.epoch, s.id)))
     {
@@ -149,7 +148,7 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
     segments.dedup();
     valid.sort_unstable();
     valid.dedup();
-    Ok((previous, Valid { snapshots: valid, segments }))
+    Ok(Valid { snapshots: valid, segments })
 }
 
 /// G6 and G7: the seal that ends the epoch, this one or another's, and what this one would delete.
@@ -158,7 +157,7 @@ async fn decide<S: Store, M: Maintainer>(
     maintainer: &mut M,
     epoch: Epoch,
     close: &Close,
-    (previous, valid): (Option<Seal>, Valid),
+    valid: Valid,
     rules: &Rules,
 ) -> Result<(Seal, Vec<Name>)> {
     let replaced = valid.segments.clone();
@@ -167,7 +166,6 @@ async fn decide<S: Store, M: Maintainer>(
     if decision.deleted.iter().any(|pack| !condemned.contains(pack)) {
         return Err(Error::Invalid("a pack that is not condemned was about to be deleted; nothing is done".into()));
     }
-    drop(previous);
     if !rules.delete_after_seal {
         for segment in replaced.iter().filter(|s| !decision.segments.contains(s)) {
             store.delete(&Target::Object(Folder::Index, (segment.epoch, segment.id))).await?;
@@ -177,7 +175,7 @@ async fn decide<S: Store, M: Maintainer>(
     let seal = Seal {
         previous: close.previous,
         snapshots: decision.snapshots,
-        segments: if rules.merged_by_seal { decision.segments } else { replaced },
+        segments: if rules.merged_by_seal { decision.segments } else { Vec::new() },
         deleted: decision.deleted,
         time: decision.time,
     };
@@ -192,9 +190,6 @@ async fn decide<S: Store, M: Maintainer>(
 
 /// G8: deletes what the seal permits.
 async fn clean_up<S: Store>(store: &S, epoch: Epoch, seal: &Seal, packs: &[Name], rules: &Rules) -> Result<()> {
-    if !rules.done_last {
-        set_mark(store, epoch, EpochRole::Done).await?;
-    }
     let mut lists = store.list(&[Folder::Index, Folder::Snapshots]).await?;
     let (snapshots, index) = (lists.pop().unwrap_or_default(), lists.pop().unwrap_or_default());
     let segments: HashSet<Name> = seal.segments.iter().map(|s| (s.epoch, s.id)).collect();
@@ -207,9 +202,7 @@ async fn clean_up<S: Store>(store: &S, epoch: Epoch, seal: &Seal, packs: &[Name]
     for pack in packs {
         store.delete(&Target::Object(Folder::Packs, *pack)).await?;
     }
-    if rules.done_last {
-        set_mark(store, epoch, EpochRole::Done).await?;
-    }
+    set_mark(store, epoch, EpochRole::Done).await?;
     for request in carried_out(store.requests().await?, epoch, &valid, rules) {
         store.delete(&Target::Request(request)).await?;
     }

@@ -61,17 +61,13 @@ impl View {
 ///
 /// What the store returns.
 pub async fn view<S: Store>(store: &S, rules: &Rules) -> Result<Option<View>> {
-    let early = if rules.epochs_first { None } else { Some(store.list(&[Folder::Index, Folder::Snapshots]).await?) };
     // W1
     let marks = store.list_epochs().await?;
     let seal = latest_seal(store, &marks).await?;
     let last = seal.as_ref().map(|(epoch, ..)| *epoch);
     let mut view = current_epoch(store, &marks, last).await?;
     // W2. Between the two looks at the epochs, the order does not matter.
-    let mut lists = match early {
-        Some(lists) => lists,
-        None => store.list(&[Folder::Index, Folder::Snapshots]).await?,
-    };
+    let mut lists = store.list(&[Folder::Index, Folder::Snapshots]).await?;
     let snapshots = lists.pop().unwrap_or_default();
     let segments = lists.pop().unwrap_or_default();
     // Requests go after the seal that carried them out, so a second look at the epochs comes after them.

@@ -1,6 +1,7 @@
 //! Rounds of maintenance over real repositories: what stays, what goes, and what interrupting, racing and damaging does.
 
 mod kill;
+mod policy;
 mod world;
 
 use std::sync::Arc;
