@@ -74,7 +74,8 @@ pub(super) fn round(
         }
         drop((unit_rx, result_tx));
         let coordinator = Coordinator::new(&store, options, parent, monitor, unit_tx, result_rx);
-        let result = coordinator.and_then(|c| c.run(source));
+        // The first failure explains the others; those to come from the end of the threads explain nothing.
+        let result = coordinator.and_then(|c| c.run(source)).or_else(|e| store.check().and(Err(e)));
         if result.is_err() {
             budget.close();
             rooms.close();
@@ -82,9 +83,7 @@ pub(super) fn round(
         store.close_uploads();
         result
     });
-    // The first failure explains the others.
-    store.check()?;
-    result
+    result.and_then(|round| store.check().map(|()| round))
 }
 
 fn read_units(units: &Receiver<ReadUnit>, context: &ReadContext, pool: &rayon::ThreadPool, processor: &Processor) {
