@@ -9,6 +9,7 @@ use std::sync::Arc;
 use self::world::{Tree, World, noise, thorough, tree};
 use super::{PruneOptions, forget, undelete};
 use crate::backend::Backend;
+use crate::backend::fault::{FaultBackend, Method};
 use crate::codec::Level;
 use crate::error::Error;
 use crate::monitor::Collector;
@@ -217,6 +218,20 @@ fn a_reader_that_was_there_before_finds_what_was_moved() {
     forget(&world.repo, &names[..2]).unwrap();
     world.prune(&thorough()).unwrap();
     assert_eq!(world::read_tree(&reader, &names[2]).unwrap(), trees[2]);
+}
+
+#[test]
+fn a_prune_asks_the_store_for_few_lists() {
+    let (world, _, names) = three_backups();
+    forget(&world.repo, &names[..2]).unwrap();
+    let fault = Arc::new(FaultBackend::new(Arc::clone(&world.store) as _));
+    let through = world.through(Arc::clone(&fault) as _).unwrap();
+    fault.forget_calls();
+    assert!(through.prune(&thorough()).unwrap().plan.repack.packs > 0);
+    let lists: Vec<String> = fault.calls().into_iter().filter(|(m, _)| *m == Method::List).map(|(_, prefix)| prefix).collect();
+    // Of packs, which are many, as few as there can be: for the plan and for the decision.
+    assert_eq!(lists.iter().filter(|prefix| *prefix == "packs/").count(), 2, "{lists:?}");
+    assert!(lists.len() + fault.calls_of(Method::Size) <= 25, "{lists:?}");
 }
 
 #[test]
