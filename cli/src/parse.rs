@@ -117,10 +117,13 @@ pub fn group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
-/// What part may stay unused: `P%` or `unlimited`.
+/// What part may stay unused: `P%`, `0` or `unlimited`.
 pub fn unused(text: &str) -> Result<Unused, String> {
     if text == "unlimited" {
         return Ok(Unused(None));
+    }
+    if text == "0" {
+        return Ok(Unused(Some(0.0)));
     }
     let percent = text.strip_suffix('%').and_then(|p| p.parse().ok()).filter(|p| (0.0..=100.0).contains(p));
     percent.map(|p| Unused(Some(p))).ok_or_else(|| "use P% from 0 to 100, or 'unlimited'".to_owned())
@@ -241,7 +244,7 @@ mod tests {
         }
         assert_eq!(group_by("tags,host"), Ok(GroupBy { host: true, paths: false, tags: true }));
         assert_eq!(group_by(""), Ok(GroupBy { host: false, paths: false, tags: false }));
-        assert_eq!((unused("0%"), unused("unlimited")), (Ok(Unused(Some(0.0))), Ok(Unused(None))));
+        assert_eq!((unused("0%"), unused("0"), unused("unlimited")), (unused("0.0%"), Ok(Unused(Some(0.0))), Ok(Unused(None))));
         assert!(unused("5").is_err() && unused("-1%").is_err() && keep_count("x").is_err());
     }
 

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotKind;
 use crate::monitor::{Monitor, Problem};
 use crate::protocol::Commit;
-use crate::repo::Reader;
+use crate::repo::{Reader, is_missing};
 
 /// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
 const PACK_MEMORY: usize = 88 << 20;
@@ -161,8 +161,13 @@ impl<'a> Coordinator<'a> {
     ) -> Result<Self> {
         let parent = match parent_view.map(|p| Parent::new(&p.reader, p.root, p.started)) {
             Some(Err(e)) => {
-                // Comparing is only for speed: without a readable parent, all files are read.
-                monitor.problem(Problem { subject: "parent snapshot".into(), message: format!("{e}; reading all files") });
+                // Comparing is only for speed: without a readable parent, all files are read. Gone it may be because it was
+                // forgotten and maintenance runs.
+                if is_missing(&e) {
+                    monitor.note(format!("the parent snapshot is gone ({e}); reading all files"));
+                } else {
+                    monitor.problem(Problem { subject: "parent snapshot".into(), message: format!("{e}; reading all files") });
+                }
                 None
             }
             other => other.transpose()?,
