@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use compat::import::Archive;
-use compat::name::Prefixes;
 use compat::pgp::Keyring;
-use compat::store::{StoreError, StoreErrorKind};
+use compat::store::{StoreError, StoreErrorKind, Target};
 
 use crate::args::ArchiveArgs;
 use crate::context::Context;
@@ -20,12 +19,30 @@ use crate::password::{self, Source};
 ///
 /// If the URL or a file with a secret makes no sense. The archive itself is not looked at.
 pub fn open(context: &Context, args: &ArchiveArgs, required_signer: Option<String>) -> Result<Archive> {
-    let location = transport::parse(&args.url)
+    let store = target(context, &args.url)?;
+    Ok(Archive { store, prefixes: args.prefixes.prefixes(), keyring: Arc::new(keyring(args)?), required_signer })
+}
+
+/// The place behind a URL, to be read and written. No server is asked anything yet.
+///
+/// # Errors
+///
+/// If the URL makes no sense, or something is missing that reaches it.
+pub fn target(context: &Context, url: &str) -> Result<Arc<dyn Target>> {
+    let location = transport::parse(url)
         .map_err(|error| advise(error.to_string(), "see 'import duplicity --help' for what a URL may be"))?;
     let mut options = transport::Options::from_environment();
     context.s3_for(&mut options);
-    let store = transport::open(&location, &options).map_err(explain)?;
-    Ok(Archive { store, prefixes: prefixes(args), keyring: Arc::new(keyring(args)?), required_signer })
+    transport::open_target(&location, &options).map_err(explain)
+}
+
+/// Adds the secret keys in files.
+pub fn add_keys(keyring: &mut Keyring, files: &[PathBuf]) -> Result<()> {
+    for file in files {
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read the secret key {}", file.display()))?;
+        keyring.add_keys(&bytes, &file.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// An error of the store with advice where there is some.
@@ -36,16 +53,6 @@ pub fn explain(error: StoreError) -> anyhow::Error {
             advise(error.to_string(), "check host and port; the same command goes on where it stopped")
         }
         _ => error.into(),
-    }
-}
-
-fn prefixes(args: &ArchiveArgs) -> Prefixes {
-    Prefixes {
-        all: args.file_prefix.clone(),
-        archive: args.file_prefix_archive.clone(),
-        manifest: args.file_prefix_manifest.clone(),
-        signature: args.file_prefix_signature.clone(),
-        jsonstat: args.file_prefix_jsonstat.clone(),
     }
 }
 
@@ -61,10 +68,7 @@ fn keyring(args: &ArchiveArgs) -> Result<Keyring> {
             keyring.add_passphrase(password::read_passphrase(Source::Value(value))?.to_vec());
         }
     }
-    for file in &args.secret_key {
-        let bytes = std::fs::read(file).with_context(|| format!("cannot read the secret key {}", file.display()))?;
-        keyring.add_keys(&bytes, &file.display().to_string())?;
-    }
+    add_keys(&mut keyring, &args.secret_key)?;
     keyring.use_gnupg(args.gnupg_home.as_deref());
     Ok(keyring)
 }

@@ -15,7 +15,7 @@ use engine::codec::Level;
 use engine::entry::Timestamp;
 
 pub use self::dump::{DumpArgs, DumpFormat};
-pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom};
+pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom, PrefixArgs};
 pub use self::export::{ExportArgs, ExportDuplicityArgs, ExportTo};
 pub use self::maintain::{ForgetArgs, PruneArgs, UndeleteArgs, Unused};
 pub use self::tools::{CheckArgs, CopyArgs, DoctorArgs, FromArgs, RepairArgs, RepairCommand};

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
+use compat::name::Prefixes;
 use engine::codec::Level;
 
 use crate::parse;
@@ -19,6 +20,39 @@ pub struct ImportArgs {
 pub enum ImportFrom {
     /// Import an archive of duplicity: each of its backups becomes a snapshot
     Duplicity(Box<ImportDuplicityArgs>),
+}
+
+/// How the names of an archive's files begin.
+#[derive(Args, Debug)]
+pub struct PrefixArgs {
+    /// Only names that begin like this belong to the archive
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix: String,
+    /// The same, for volumes; follows --file-prefix
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_archive: String,
+    /// The same, for manifests
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_manifest: String,
+    /// The same, for signature files
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_signature: String,
+    /// The same, for statistics
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub file_prefix_jsonstat: String,
+}
+
+impl PrefixArgs {
+    /// The same for the library.
+    pub fn prefixes(&self) -> Prefixes {
+        Prefixes {
+            all: self.file_prefix.clone(),
+            archive: self.file_prefix_archive.clone(),
+            manifest: self.file_prefix_manifest.clone(),
+            signature: self.file_prefix_signature.clone(),
+            jsonstat: self.file_prefix_jsonstat.clone(),
+        }
+    }
 }
 
 /// Where an archive of duplicity is, and what opens it.
@@ -40,21 +74,8 @@ pub struct ArchiveArgs {
     /// Secret key as gpg --export-secret-keys writes it; may be given more than once
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub secret_key: Vec<PathBuf>,
-    /// Only names that begin like this belong to the archive
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix: String,
-    /// The same, for volumes; follows --file-prefix
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_archive: String,
-    /// The same, for manifests
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_manifest: String,
-    /// The same, for signature files
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_signature: String,
-    /// The same, for statistics
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_jsonstat: String,
+    #[command(flatten)]
+    pub prefixes: PrefixArgs,
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::FilterArgs;
+use super::{FilterArgs, PrefixArgs};
 
 /// Where snapshots are exported to.
 #[derive(Args, Debug)]
@@ -62,18 +62,8 @@ pub struct ExportDuplicityArgs {
     /// Size of volumes in MiB
     #[arg(long, value_name = "MB", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub volsize: u64,
-    /// Begin all names like this
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix: String,
-    /// The same, for volumes; follows --file-prefix
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_archive: String,
-    /// The same, for manifests
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_manifest: String,
-    /// The same, for signature files
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    pub file_prefix_signature: String,
+    #[command(flatten)]
+    pub prefixes: PrefixArgs,
     /// Host that duplicity may continue the archive on [default: any]
     #[arg(long, value_name = "HOST")]
     pub hostname: Option<String>,

@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 use compat::export::{self, Choice, ExportOptions, Losses, Mode, Sealing, SetOutcome, SetResult};
 use compat::import::Archive;
-use compat::name::Prefixes;
 use compat::pgp::{Compression, Encryption, Keyring, Recipiency, gnupg_public_keys, gnupg_secret_keys};
 use compat::store::{Store, Target};
 use engine::error::Error;
@@ -26,7 +25,7 @@ use crate::ui::{Ui, human, json};
 
 pub fn run(context: &Context, args: &ExportDuplicityArgs) -> Result<Status> {
     let started = Instant::now();
-    let (snapshots, target) = arguments(&args.arguments)?;
+    let (snapshots, target) = arguments(context, &args.arguments)?;
     let options = options(args)?;
     let archive = existing(args, &options, &target)?;
     let reader = context.reader()?;
@@ -46,12 +45,12 @@ pub fn run(context: &Context, args: &ExportDuplicityArgs) -> Result<Status> {
 }
 
 /// The last one is the target.
-fn arguments(arguments: &[OsString]) -> Result<(Vec<SnapshotPath>, Arc<dyn Target>)> {
+fn arguments(context: &Context, arguments: &[OsString]) -> Result<(Vec<SnapshotPath>, Arc<dyn Target>)> {
     let Some((url, snapshots)) = arguments.split_last() else { return Err(anyhow!("nothing to export")) };
     let text = url.to_str().ok_or_else(|| anyhow!("the URL is not UTF-8"))?;
-    let target = transport::open_target(&transport::parse(text)?, &transport::Options::from_environment());
+    let target = archive::target(context, text)?;
     let snapshots = snapshots.iter().map(|s| snapshot_path(s).map_err(|why| anyhow!("'{}': {why}", s.display())));
-    Ok((snapshots.collect::<Result<_>>()?, target.map_err(archive::explain)?))
+    Ok((snapshots.collect::<Result<_>>()?, target))
 }
 
 /// What is at the target, to be read.
@@ -61,10 +60,7 @@ fn existing(args: &ExportDuplicityArgs, options: &ExportOptions, target: &Arc<dy
     for (file, variable) in [(&args.passphrase_file, "PASSPHRASE"), (&args.sign_passphrase_file, "SIGN_PASSPHRASE")] {
         passphrase(file.as_deref(), variable)?.into_iter().for_each(|phrase| keyring.add_passphrase(phrase.to_vec()));
     }
-    for file in &args.secret_key {
-        let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-        keyring.add_keys(&bytes, &file.display().to_string())?;
-    }
+    archive::add_keys(&mut keyring, &args.secret_key)?;
     keyring.use_gnupg(args.gnupg_home.as_deref());
     Ok(Archive { store, prefixes: options.prefixes.clone(), keyring: Arc::new(keyring), required_signer: None })
 }
@@ -80,13 +76,7 @@ fn options(args: &ExportDuplicityArgs) -> Result<ExportOptions> {
         (true, false) => Sealing::Gzip,
         (false, _) => Sealing::OpenPgp(Box::new(encryption(args)?)),
     };
-    let prefixes = Prefixes {
-        all: args.file_prefix.clone(),
-        archive: args.file_prefix_archive.clone(),
-        manifest: args.file_prefix_manifest.clone(),
-        signature: args.file_prefix_signature.clone(),
-        jsonstat: String::new(),
-    };
+    let prefixes = args.prefixes.prefixes();
     let (host, source) = (args.hostname.clone(), args.localdir.clone().map(OsString::into_vec));
     Ok(ExportOptions { mode, sealing, volume_size: args.volsize << 20, prefixes, host, source, dry_run: args.dry_run })
 }
