@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Folder, Marks, Name, Request, Rules, Store, has};
+use super::{Marks, Name, Request, Rules, Store, committed, has};
 use crate::error::Result;
 use crate::format::epoch::{EpochRole, Seal};
 use crate::format::pack::SegmentName;
@@ -66,10 +66,8 @@ pub async fn view<S: Store>(store: &S, rules: &Rules) -> Result<Option<View>> {
     let seal = latest_seal(store, &marks).await?;
     let last = seal.as_ref().map(|(epoch, ..)| *epoch);
     let mut view = current_epoch(store, &marks, last).await?;
-    // W2. Between the two looks at the epochs, the order does not matter.
-    let mut lists = store.list(&[Folder::Index, Folder::Snapshots]).await?;
-    let snapshots = lists.pop().unwrap_or_default();
-    let segments = lists.pop().unwrap_or_default();
+    // W2
+    let (snapshots, segments) = committed(store).await?;
     // Requests go after the seal that carried them out, so a second look at the epochs comes after them.
     view.requests = store.requests().await?;
     // W3

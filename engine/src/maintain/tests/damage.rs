@@ -1,0 +1,34 @@
+//! What is damaged, half done or on its way must neither be taken for a loss nor stop maintenance for good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::world::{World, thorough, tree};
+use crate::backend::fault::{Fault, FaultBackend, Method, Rule};
+use crate::monitor::Collector;
+
+#[test]
+fn a_backup_that_ends_between_the_lists_is_whole() {
+    let (world, tree) = (World::new(), tree(&[("a", 1, 20_000)]));
+    let faults = Arc::new(FaultBackend::new(Arc::clone(&world.store) as _));
+    let through = world.through(Arc::clone(&faults) as _).unwrap();
+    faults.forget_calls();
+    faults.inject(Rule::new(Method::List, Fault::Delay(Duration::from_millis(300))).key("snapshots/").times(1));
+    let view = std::thread::scope(|scope| {
+        let view = scope.spawn(|| through.repo.load_view(&Collector::default()));
+        while !faults.calls().contains(&(Method::List, "snapshots/".to_owned())) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        world.backup(&tree).unwrap();
+        view.join().unwrap().unwrap()
+    });
+    assert_eq!((view.snapshots.len(), view.segments.is_empty()), (1, false), "the snapshot is seen with its segments");
+    // The same holds for the view and for G5 in a prune.
+    faults.forget_calls();
+    assert_eq!(through.prune(&thorough()).unwrap().sealed, Some(0));
+    let calls = faults.calls();
+    let sealed = calls.iter().position(|(m, key)| *m == Method::Create && key.ends_with(".seal")).unwrap();
+    let lists = calls[..sealed].iter().filter(|(m, key)| *m == Method::List && (key == "snapshots/" || key == "index/"));
+    let lists: Vec<&str> = lists.map(|(_, key)| key.as_str()).collect();
+    assert!(lists.len() >= 4 && lists.chunks(2).all(|pair| pair == ["snapshots/", "index/"]), "{lists:?}");
+}
