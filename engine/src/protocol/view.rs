@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Marks, Name, Request, Rules, Store, committed, has};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::epoch::{EpochRole, Seal};
 use crate::format::pack::SegmentName;
 use crate::format::snapshot::SnapshotName;
@@ -46,6 +46,21 @@ impl View {
     #[must_use]
     pub fn is_barred(&self, pack: &Name) -> bool {
         self.condemned.contains(pack) || self.damaged.contains(pack)
+    }
+
+    /// Fails while an epoch is closed and not done. Once its fence stands, its snapshots count, but a writer does without its
+    /// segments, so that intact snapshots would look damaged to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], with the epoch.
+    pub fn check_settled(&self) -> Result<()> {
+        match self.unfinished {
+            None => Ok(()),
+            Some(epoch) => Err(Error::Invalid(format!(
+                "maintenance of epoch {epoch} is unfinished, so what snapshots have lost cannot be told: run 'prune' first"
+            ))),
+        }
     }
 
     /// Leaves out the segments that a writer must do without.

@@ -4,8 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{World, thorough, tree};
+use super::PruneOptions;
 use crate::backend::fault::{Fault, FaultBackend, Method, Rule};
-use crate::monitor::Collector;
+use crate::codec::Level;
+use crate::format::epoch::{Close, EpochRole};
+use crate::monitor::{Collector, Monitor};
+use crate::protocol::{self, Store};
+use crate::repair::{self, RepairOptions};
+use crate::repo::EpochStore;
+
+fn repair_options() -> RepairOptions {
+    RepairOptions { program: "test".into(), level: Level::Zstd(1), dry_run: false, cache_dir: None }
+}
 
 #[test]
 fn a_backup_that_ends_between_the_lists_is_whole() {
@@ -31,4 +41,25 @@ fn a_backup_that_ends_between_the_lists_is_whole() {
     let lists = calls[..sealed].iter().filter(|(m, key)| *m == Method::List && (key == "snapshots/" || key == "index/"));
     let lists: Vec<&str> = lists.map(|(_, key)| key.as_str()).collect();
     assert!(lists.len() >= 4 && lists.chunks(2).all(|pair| pair == ["snapshots/", "index/"]), "{lists:?}");
+}
+
+#[test]
+fn while_an_epoch_is_unfinished_nothing_is_taken_for_lost() {
+    let (world, tree) = (World::new(), tree(&[("a", 1, 20_000)]));
+    world.backup(&tree).unwrap();
+    let monitor = Collector::default();
+    let store = EpochStore::new(&world.repo, &monitor);
+    let close = Close { run: [9; 16], condemned: vec![], previous: None };
+    assert!(protocol::run(store.create_close(0, &close)).unwrap());
+    assert!(protocol::run(store.create_mark(0, EpochRole::Fence)).unwrap());
+    let before = world.bytes("");
+    let heard: Arc<dyn Monitor> = Arc::new(Collector::default());
+    let refused = repair::snapshots(&world.repo, &repair_options(), &heard).unwrap_err();
+    assert!(refused.to_string().contains("run 'prune' first"), "{refused}");
+    let refused = world.prune(&PruneOptions { dry_run: true, ..thorough() }).unwrap_err();
+    assert!(refused.to_string().contains("run 'prune' first"), "{refused}");
+    assert_eq!(world.bytes(""), before);
+    assert_eq!(world.prune(&thorough()).unwrap().resumed, [0]);
+    assert_eq!(repair::snapshots(&world.repo, &repair_options(), &heard).unwrap().repairs, []);
+    assert_eq!(world.check(), []);
 }
