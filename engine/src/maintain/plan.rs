@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::bits::Bits;
 use super::mark::{Root, walk};
 use super::prune::PruneOptions;
+use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotKind;
 use crate::id::BlobId;
@@ -189,12 +190,15 @@ pub(super) fn read_roots(reader: &Reader, names: &[SnapshotName]) -> Result<Vec<
     let read = parallel::map(repo.backend().concurrency(), names, |name| repo.read_snapshot(name));
     let mut roots = Vec::new();
     for (name, snapshot) in names.iter().zip(read).rev() {
-        let snapshot = snapshot.map_err(|e| match e {
-            Error::Damaged { object, detail } => Error::Damaged {
-                object,
-                detail: format!("{detail}; what it needs is unknown, so nothing is deleted: forget it if it cannot be mended"),
-            },
-            e => e,
+        let snapshot = snapshot.map_err(|e| {
+            let detail = match e {
+                Error::Damaged { detail, .. } => detail,
+                Error::Backend(e) if e.kind == ErrorKind::NotFound => "is missing".to_owned(),
+                Error::Backend(e) if e.kind == ErrorKind::Corrupt => e.to_string(),
+                e => return e,
+            };
+            let advice = "what it needs is unknown, so nothing is deleted: forget it if it cannot be mended";
+            Error::damaged(names::snapshot(name), format!("{detail}; {advice}"))
         })?;
         roots.extend(snapshot.root.map(|root| (*name, root)));
     }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{World, thorough, tree};
-use super::PruneOptions;
+use super::{PruneOptions, forget};
+use crate::backend::Backend;
 use crate::backend::fault::{Fault, FaultBackend, Method, Rule};
 use crate::codec::Level;
 use crate::format::epoch::{Close, EpochRole};
 use crate::monitor::{Collector, Monitor};
 use crate::protocol::{self, Store};
 use crate::repair::{self, RepairOptions};
-use crate::repo::EpochStore;
+use crate::repo::{EpochStore, SnapshotName, names};
+use crate::snapshot;
 
 fn repair_options() -> RepairOptions {
     RepairOptions { program: "test".into(), level: Level::Zstd(1), dry_run: false, cache_dir: None }
@@ -62,4 +64,31 @@ fn while_an_epoch_is_unfinished_nothing_is_taken_for_lost() {
     assert_eq!(world.prune(&thorough()).unwrap().resumed, [0]);
     assert_eq!(repair::snapshots(&world.repo, &repair_options(), &heard).unwrap().repairs, []);
     assert_eq!(world.check(), []);
+}
+
+#[test]
+fn a_snapshot_that_is_missing_can_be_given_up() {
+    for missing in [true, false] {
+        let world = World::new();
+        let files = |seed| tree(&[("a", seed, 20_000)]);
+        let names: Vec<SnapshotName> = (1..4).map(|seed| world.backup(&files(seed)).unwrap()).collect();
+        world.prune(&thorough()).unwrap();
+        let key = names::snapshot(&names[0]);
+        if missing {
+            world.store.delete(&key).unwrap();
+        } else {
+            world.store.overwrite(&key, b"x".to_vec());
+        }
+        let monitor = Collector::default();
+        let view = world.repo.load_view(&monitor).unwrap();
+        assert_eq!(snapshot::list(&world.repo, &view, &monitor).unwrap().len(), 2);
+        assert_eq!(monitor.problems().len(), 1);
+        assert_eq!(monitor.problems()[0].subject, key.to_string());
+        let refused = world.prune(&thorough()).unwrap_err();
+        assert!(refused.to_string().contains("forget it"), "{refused}");
+        forget(&world.repo, &names[..1]).unwrap();
+        world.prune(&thorough()).unwrap();
+        assert_eq!(world.contents(&names[2]).unwrap(), files(3));
+        assert_eq!(world.check(), []);
+    }
 }
