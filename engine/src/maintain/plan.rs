@@ -170,13 +170,15 @@ pub(super) fn list_packs(reader: &Reader) -> Result<HashMap<Name, u64>> {
     Ok(listed)
 }
 
-/// Fails if so many packs are missing that the store's listing cannot be believed.
+/// Fails if so many packs are missing that the store's listing cannot be believed. Those marked as damaged are not to be counted:
+/// a repair has found that they are gone.
 pub(super) fn believe_listing(missing: usize, packs: usize) -> Result<()> {
     if missing > packs / MOST_MISSING && missing > 1 {
         return Err(Error::damaged(
             "packs",
             format!(
-                "{missing} of {packs} packs that the index names are not in the store's listing; nothing is deleted: run 'check'"
+                "{missing} of {packs} packs that the index names are not in the store's listing; nothing is deleted: run 'check', \
+                 and 'repair packs' if they are lost"
             ),
         ));
     }
@@ -226,7 +228,7 @@ impl Planner<'_> {
             let unknown = PackUse { name, size, present, damaged, total: 0, needed: 0, unique: 0, live: 0, freed: false };
             packs.insert(ordinal, unknown);
         })?;
-        believe_listing(packs.values().filter(|p| !p.present).count(), packs.len())?;
+        believe_listing(packs.values().filter(|p| !p.present && !p.damaged).count(), packs.len())?;
         Ok(listed)
     }
 

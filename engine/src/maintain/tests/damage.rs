@@ -92,3 +92,22 @@ fn a_snapshot_that_is_missing_can_be_given_up() {
         assert_eq!(world.check(), []);
     }
 }
+
+#[test]
+fn packs_known_to_be_lost_do_not_stop_a_prune() {
+    let world = World::new();
+    let files = |seed| tree(&[("a", seed, 20_000)]);
+    let mut names: Vec<SnapshotName> = (1..4).map(|seed| world.backup(&files(seed)).unwrap()).collect();
+    let mut lost = Vec::new();
+    world.store.list("packs/", &mut |meta| lost.push(meta.key)).unwrap();
+    names.extend((4..6).map(|seed| world.backup(&files(seed)).unwrap()));
+    lost.iter().for_each(|key| world.store.delete(key).unwrap());
+    forget(&world.repo, &names[..3]).unwrap();
+    let refused = world.prune(&thorough()).unwrap_err();
+    assert!(refused.to_string().contains("repair packs"), "{refused}");
+    let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
+    assert!(repair::packs(&world.repo, &repair::Which::Listed, &repair_options(), &monitor).unwrap().missing_packs >= 3);
+    assert!(world.prune(&thorough()).unwrap().sealed.is_some());
+    assert_eq!(world.contents(&names[4]).unwrap(), files(5));
+    assert_eq!(world.check(), []);
+}
