@@ -32,6 +32,8 @@ use crate::repo::{EpochStore, Reader, Repository, names};
 
 /// Tag of snapshots that repair has written.
 pub const REPAIRED_TAG: &str = "repaired";
+/// So begins the origin of such a snapshot; the id of the damaged one follows.
+pub(crate) const REPAIR_ORIGIN: &str = "repair of ";
 
 /// How often a repair is begun again because maintenance has closed the epoch that it wrote under.
 const MAX_ROUNDS: usize = 10;

@@ -4,7 +4,7 @@ use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::snapshot::{Snapshot, SnapshotKind};
 use crate::monitor::{Monitor, Problem};
-use crate::repo::{Repository, SnapshotName, View, parallel};
+use crate::repo::{Repository, SnapshotName, View, names, parallel};
 
 /// A snapshot with its name.
 #[derive(Clone, Debug)]
@@ -18,7 +18,11 @@ pub struct SnapshotRecord {
 }
 
 /// All snapshots that count, oldest first. Partial ones are left out where their session has written a complete one.
-/// Those that cannot be read are reported.
+/// Those that are missing or cannot be read are problems for the monitor, and left out.
+///
+/// # Errors
+///
+/// What concerns the store as a whole.
 pub fn list(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<Vec<SnapshotRecord>> {
     let mut all = Vec::new();
     let read = parallel::map(repo.backend().concurrency(), &view.snapshots, |name| repo.read_snapshot(name));
@@ -28,6 +32,11 @@ pub fn list(repo: &Repository, view: &View, monitor: &dyn Monitor) -> Result<Vec
             // Maintenance has carried out a request to forget it meanwhile.
             Err(Error::Backend(e)) if e.kind == ErrorKind::NotFound && !is_there(repo, name, monitor)? => {}
             Err(Error::Damaged { object, detail }) => monitor.problem(Problem { subject: object, message: detail }),
+            // One that is missing or cannot be read must not hide the others.
+            Err(e) if e.is_local() => {
+                let message = format!("cannot be read: {e}; 'forget' with its id gives it up");
+                monitor.problem(Problem { subject: names::snapshot(name).to_string(), message });
+            }
             Err(e) => return Err(e),
         }
     }

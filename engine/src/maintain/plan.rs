@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::bits::Bits;
 use super::mark::{Root, walk};
 use super::prune::PruneOptions;
+use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::snapshot::SnapshotKind;
 use crate::id::BlobId;
@@ -169,13 +170,15 @@ pub(super) fn list_packs(reader: &Reader) -> Result<HashMap<Name, u64>> {
     Ok(listed)
 }
 
-/// Fails if so many packs are missing that the store's listing cannot be believed.
+/// Fails if so many packs are missing that the store's listing cannot be believed. Those marked as damaged are not to be counted:
+/// a repair has found that they are gone.
 pub(super) fn believe_listing(missing: usize, packs: usize) -> Result<()> {
     if missing > packs / MOST_MISSING && missing > 1 {
         return Err(Error::damaged(
             "packs",
             format!(
-                "{missing} of {packs} packs that the index names are not in the store's listing; nothing is deleted: run 'check'"
+                "{missing} of {packs} packs that the index names are not in the store's listing; nothing is deleted: run 'check', \
+                 and 'repair packs' if they are lost"
             ),
         ));
     }
@@ -189,12 +192,15 @@ pub(super) fn read_roots(reader: &Reader, names: &[SnapshotName]) -> Result<Vec<
     let read = parallel::map(repo.backend().concurrency(), names, |name| repo.read_snapshot(name));
     let mut roots = Vec::new();
     for (name, snapshot) in names.iter().zip(read).rev() {
-        let snapshot = snapshot.map_err(|e| match e {
-            Error::Damaged { object, detail } => Error::Damaged {
-                object,
-                detail: format!("{detail}; what it needs is unknown, so nothing is deleted: forget it if it cannot be mended"),
-            },
-            e => e,
+        let snapshot = snapshot.map_err(|e| {
+            let detail = match e {
+                Error::Damaged { detail, .. } => detail,
+                Error::Backend(e) if e.kind == ErrorKind::NotFound => "is missing".to_owned(),
+                Error::Backend(e) if e.kind == ErrorKind::Corrupt => e.to_string(),
+                e => return e,
+            };
+            let advice = "what it needs is unknown, so nothing is deleted: forget it if it cannot be mended";
+            Error::damaged(names::snapshot(name), format!("{detail}; {advice}"))
         })?;
         roots.extend(snapshot.root.map(|root| (*name, root)));
     }
@@ -222,7 +228,7 @@ impl Planner<'_> {
             let unknown = PackUse { name, size, present, damaged, total: 0, needed: 0, unique: 0, live: 0, freed: false };
             packs.insert(ordinal, unknown);
         })?;
-        believe_listing(packs.values().filter(|p| !p.present).count(), packs.len())?;
+        believe_listing(packs.values().filter(|p| !p.present && !p.damaged).count(), packs.len())?;
         Ok(listed)
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entry::Timestamp;
 use crate::format::snapshot::SnapshotKind;
+use crate::repair::REPAIR_ORIGIN;
 use crate::snapshot::SnapshotRecord;
 
 /// A date and hour in some time zone.
@@ -137,6 +138,10 @@ impl Policy {
     }
 }
 
+fn is_repair(record: &SnapshotRecord) -> bool {
+    record.snapshot.origin.as_ref().is_some_and(|origin| origin.starts_with(REPAIR_ORIGIN))
+}
+
 fn has_tags(record: &SnapshotRecord, tags: &[String]) -> bool {
     let own = &record.snapshot.tags;
     tags.iter().all(|tag| own.contains(tag) || tag.is_empty() && own.is_empty())
@@ -207,7 +212,8 @@ impl GroupBy {
         }
     }
 
-    /// The groups, each sorted with the newest snapshot first.
+    /// The groups, each sorted with the newest snapshot first. What a repair has left of a snapshot comes after the snapshot
+    /// itself: it has the same time, and less in it.
     #[must_use]
     pub fn divide(self, all: Vec<SnapshotRecord>) -> BTreeMap<GroupKey, Vec<SnapshotRecord>> {
         let mut groups: BTreeMap<GroupKey, Vec<SnapshotRecord>> = BTreeMap::new();
@@ -215,7 +221,7 @@ impl GroupBy {
             groups.entry(self.key(&record)).or_default().push(record);
         }
         for group in groups.values_mut() {
-            group.sort_by_key(|record| std::cmp::Reverse((record.snapshot.time, record.name)));
+            group.sort_by_key(|record| std::cmp::Reverse((record.snapshot.time, !is_repair(record), record.name)));
         }
         groups
     }

@@ -95,7 +95,8 @@ pub struct PruneOutcome {
 /// # Errors
 ///
 /// [`Error::Damaged`] if something is missing or damaged that a snapshot needs: nothing is deleted then.
-/// [`Error::Unsupported`] if the store or the repository does not allow maintenance by this program.
+/// [`Error::Unsupported`] if the store or the repository does not allow maintenance by this program. [`Error::Invalid`] if this
+/// only plans, and the maintenance of an epoch is unfinished.
 pub fn prune(
     repo: &Arc<Repository>,
     options: &PruneOptions,
@@ -119,6 +120,8 @@ pub fn prune(
         if !options.dry_run && reader.view().unfinished.is_some() {
             continue;
         }
+        // A real one has carried on with the epoch above.
+        reader.view().check_settled()?;
         if let Some(segment) = reader.view().unreadable.first() {
             let text = "cannot be read, so what is needed is not known; nothing is deleted: run 'check', and 'repair index'";
             return Err(Error::damaged(names::segment(segment), text));

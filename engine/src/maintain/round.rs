@@ -83,7 +83,7 @@ impl Maintainer for Round<'_, '_> {
                 going.insert(ordinal);
             }
         })?;
-        believe_listing(missing.len(), packs)?;
+        believe_listing(missing.difference(&damaged).count(), packs)?;
         let known = self.known.as_ref().filter(|known| {
             let counts: HashSet<&SegmentName> = valid.segments.iter().collect();
             let same = known.condemned == condemned

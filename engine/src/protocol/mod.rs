@@ -150,6 +150,14 @@ pub fn run<T>(steps: impl Future<Output = Result<T>>) -> Result<T> {
     }
 }
 
+/// Lists snapshots, then segments. The order matters: a backup that ends between the two lists has its segments in the second
+/// one, and what is needed by a snapshot in the first one is known.
+async fn committed<S: Store>(store: &S) -> Result<(Vec<Name>, Vec<Name>)> {
+    let snapshots = store.list(&[Folder::Snapshots]).await?.pop().unwrap_or_default();
+    let segments = store.list(&[Folder::Index]).await?.pop().unwrap_or_default();
+    Ok((snapshots, segments))
+}
+
 fn has(marks: &Marks, epoch: Epoch, role: EpochRole) -> bool {
     marks.get(&epoch).is_some_and(|roles| roles.contains(&role))
 }

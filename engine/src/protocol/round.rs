@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Folder, Name, Request, Rules, Store, Target, has};
+use super::{Folder, Name, Request, Rules, Store, Target, committed, has};
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::epoch::{Close, EpochRole, Seal};
@@ -129,8 +129,7 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
             Some(seal)
         }
     };
-    let mut lists = store.list(&[Folder::Index, Folder::Snapshots]).await?;
-    let (snapshots, index) = (lists.pop().unwrap_or_default(), lists.pop().unwrap_or_default());
+    let (snapshots, index) = committed(store).await?;
     let there: HashSet<Name> = index.iter().copied().collect();
     let (mut segments, mut valid) = previous.map_or_else(Default::default, |seal| (seal.segments, seal.snapshots));
     if rules.complete

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Folder, Marks, Name, Request, Rules, Store, has};
-use crate::error::Result;
+use super::{Marks, Name, Request, Rules, Store, committed, has};
+use crate::error::{Error, Result};
 use crate::format::epoch::{EpochRole, Seal};
 use crate::format::pack::SegmentName;
 use crate::format::snapshot::SnapshotName;
@@ -48,6 +48,21 @@ impl View {
         self.condemned.contains(pack) || self.damaged.contains(pack)
     }
 
+    /// Fails while an epoch is closed and not done. Once its fence stands, its snapshots count, but a writer does without its
+    /// segments, so that intact snapshots would look damaged to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], with the epoch.
+    pub fn check_settled(&self) -> Result<()> {
+        match self.unfinished {
+            None => Ok(()),
+            Some(epoch) => Err(Error::Invalid(format!(
+                "maintenance of epoch {epoch} is unfinished, so what snapshots have lost cannot be told: run 'prune' first"
+            ))),
+        }
+    }
+
     /// Leaves out the segments that a writer must do without.
     pub fn for_writing(&mut self) {
         let fenced = &self.fenced;
@@ -66,10 +81,8 @@ pub async fn view<S: Store>(store: &S, rules: &Rules) -> Result<Option<View>> {
     let seal = latest_seal(store, &marks).await?;
     let last = seal.as_ref().map(|(epoch, ..)| *epoch);
     let mut view = current_epoch(store, &marks, last).await?;
-    // W2. Between the two looks at the epochs, the order does not matter.
-    let mut lists = store.list(&[Folder::Index, Folder::Snapshots]).await?;
-    let snapshots = lists.pop().unwrap_or_default();
-    let segments = lists.pop().unwrap_or_default();
+    // W2
+    let (snapshots, segments) = committed(store).await?;
     // Requests go after the seal that carried them out, so a second look at the epochs comes after them.
     view.requests = store.requests().await?;
     // W3

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use super::{PackName, REPAIRED_TAG, RepairOptions, Which, list_packs, open, packs, report};
+use super::{PackName, REPAIR_ORIGIN, REPAIRED_TAG, RepairOptions, Which, list_packs, open, packs, report};
 use crate::backup::{self, BackupOptions, BackupOutcome};
 use crate::copy::source::CopySource;
 use crate::entry::EntrySource;
@@ -41,7 +41,7 @@ pub struct SnapshotsRepair {
 
 /// What the copy says of where it is from.
 fn origin(damaged: &ObjectId) -> String {
-    format!("repair of {damaged}")
+    format!("{REPAIR_ORIGIN}{damaged}")
 }
 
 /// Looks at all snapshots; for each that has lost files or parts of its catalog, writes a copy that leaves them out, with
@@ -52,10 +52,12 @@ fn origin(damaged: &ObjectId) -> String {
 ///
 /// # Errors
 ///
-/// As [`super::index`].
+/// As [`super::index`]; [`crate::error::Error::Invalid`] while maintenance of an epoch is unfinished.
 pub fn snapshots(repo: &Arc<Repository>, options: &RepairOptions, monitor: &Arc<dyn Monitor>) -> Result<SnapshotsRepair> {
+    repo.load_view(&**monitor)?.check_settled()?;
     packs(repo, &Which::Listed, options, monitor)?;
     let reader = open(repo, options, &**monitor)?;
+    reader.view().check_settled()?;
     let lost = lost_packs(&reader)?;
     let all = snapshot::list(repo, reader.view(), &**monitor)?;
     drop(reader);
@@ -90,6 +92,8 @@ pub fn snapshots(repo: &Arc<Repository>, options: &RepairOptions, monitor: &Arc<
         let repaired = if options.dry_run {
             None
         } else {
+            // Maintenance may have begun meanwhile.
+            repo.load_view(&**monitor)?.check_settled()?;
             let quiet = Arc::new(Quiet::new(monitor));
             attempt(repo, record, options, false, &lost, &(quiet as _))?.snapshot
         };

@@ -41,7 +41,7 @@ pub(super) fn sync_readable(repo: &Repository, index: &Index, view: &mut View) -
 fn is_lost(error: &Error) -> bool {
     match error {
         Error::Damaged { .. } => true,
-        Error::Backend(e) => e.kind == ErrorKind::NotFound,
+        Error::Backend(e) => matches!(e.kind, ErrorKind::NotFound | ErrorKind::Corrupt),
         _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! Rounds of maintenance over real repositories: what stays, what goes, and what interrupting, racing and damaging does.
 
+mod damage;
 mod kill;
 mod policy;
 mod world;

@@ -117,6 +117,18 @@ fn an_unfinished_backup_stays_until_a_newer_one_is_complete() {
     assert_eq!(kept(&counts(&[(Period::Last, 1)]), &all), [1003, 1002]);
 }
 
+#[test]
+fn a_repaired_copy_does_not_take_the_place_of_the_snapshot() {
+    let original = record(0, 1000 * DAY);
+    for id in 0..8_u8 {
+        let mut copy = original.clone();
+        copy.name.id = ObjectId::of(&[id]);
+        copy.snapshot.origin = Some(format!("repair of {}", original.name.id));
+        let groups = GroupBy::default().divide(vec![copy, original.clone()]);
+        assert_eq!(groups.values().next().unwrap()[0].name, original.name);
+    }
+}
+
 const NOW: i64 = 2000 * DAY;
 
 fn guard(seals: &[(Epoch, i64)]) -> Guard {

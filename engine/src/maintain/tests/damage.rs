@@ -1,0 +1,113 @@
+//! What is damaged, half done or on its way must neither be taken for a loss nor stop maintenance for good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::world::{World, thorough, tree};
+use super::{PruneOptions, forget};
+use crate::backend::Backend;
+use crate::backend::fault::{Fault, FaultBackend, Method, Rule};
+use crate::codec::Level;
+use crate::format::epoch::{Close, EpochRole};
+use crate::monitor::{Collector, Monitor};
+use crate::protocol::{self, Store};
+use crate::repair::{self, RepairOptions};
+use crate::repo::{EpochStore, SnapshotName, names};
+use crate::snapshot;
+
+fn repair_options() -> RepairOptions {
+    RepairOptions { program: "test".into(), level: Level::Zstd(1), dry_run: false, cache_dir: None }
+}
+
+#[test]
+fn a_backup_that_ends_between_the_lists_is_whole() {
+    let (world, tree) = (World::new(), tree(&[("a", 1, 20_000)]));
+    let faults = Arc::new(FaultBackend::new(Arc::clone(&world.store) as _));
+    let through = world.through(Arc::clone(&faults) as _).unwrap();
+    faults.forget_calls();
+    faults.inject(Rule::new(Method::List, Fault::Delay(Duration::from_millis(300))).key("snapshots/").times(1));
+    let view = std::thread::scope(|scope| {
+        let view = scope.spawn(|| through.repo.load_view(&Collector::default()));
+        while !faults.calls().contains(&(Method::List, "snapshots/".to_owned())) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        world.backup(&tree).unwrap();
+        view.join().unwrap().unwrap()
+    });
+    assert_eq!((view.snapshots.len(), view.segments.is_empty()), (1, false), "the snapshot is seen with its segments");
+    // The same holds for the view and for G5 in a prune.
+    faults.forget_calls();
+    assert_eq!(through.prune(&thorough()).unwrap().sealed, Some(0));
+    let calls = faults.calls();
+    let sealed = calls.iter().position(|(m, key)| *m == Method::Create && key.ends_with(".seal")).unwrap();
+    let lists = calls[..sealed].iter().filter(|(m, key)| *m == Method::List && (key == "snapshots/" || key == "index/"));
+    let lists: Vec<&str> = lists.map(|(_, key)| key.as_str()).collect();
+    assert!(lists.len() >= 4 && lists.chunks(2).all(|pair| pair == ["snapshots/", "index/"]), "{lists:?}");
+}
+
+#[test]
+fn while_an_epoch_is_unfinished_nothing_is_taken_for_lost() {
+    let (world, tree) = (World::new(), tree(&[("a", 1, 20_000)]));
+    world.backup(&tree).unwrap();
+    let monitor = Collector::default();
+    let store = EpochStore::new(&world.repo, &monitor);
+    let close = Close { run: [9; 16], condemned: vec![], previous: None };
+    assert!(protocol::run(store.create_close(0, &close)).unwrap());
+    assert!(protocol::run(store.create_mark(0, EpochRole::Fence)).unwrap());
+    let before = world.bytes("");
+    let heard: Arc<dyn Monitor> = Arc::new(Collector::default());
+    let refused = repair::snapshots(&world.repo, &repair_options(), &heard).unwrap_err();
+    assert!(refused.to_string().contains("run 'prune' first"), "{refused}");
+    let refused = world.prune(&PruneOptions { dry_run: true, ..thorough() }).unwrap_err();
+    assert!(refused.to_string().contains("run 'prune' first"), "{refused}");
+    assert_eq!(world.bytes(""), before);
+    assert_eq!(world.prune(&thorough()).unwrap().resumed, [0]);
+    assert_eq!(repair::snapshots(&world.repo, &repair_options(), &heard).unwrap().repairs, []);
+    assert_eq!(world.check(), []);
+}
+
+#[test]
+fn a_snapshot_that_is_missing_can_be_given_up() {
+    for missing in [true, false] {
+        let world = World::new();
+        let files = |seed| tree(&[("a", seed, 20_000)]);
+        let names: Vec<SnapshotName> = (1..4).map(|seed| world.backup(&files(seed)).unwrap()).collect();
+        world.prune(&thorough()).unwrap();
+        let key = names::snapshot(&names[0]);
+        if missing {
+            world.store.delete(&key).unwrap();
+        } else {
+            world.store.overwrite(&key, b"x".to_vec());
+        }
+        let monitor = Collector::default();
+        let view = world.repo.load_view(&monitor).unwrap();
+        assert_eq!(snapshot::list(&world.repo, &view, &monitor).unwrap().len(), 2);
+        assert_eq!(monitor.problems().len(), 1);
+        assert_eq!(monitor.problems()[0].subject, key.to_string());
+        let refused = world.prune(&thorough()).unwrap_err();
+        assert!(refused.to_string().contains("forget it"), "{refused}");
+        forget(&world.repo, &names[..1]).unwrap();
+        world.prune(&thorough()).unwrap();
+        assert_eq!(world.contents(&names[2]).unwrap(), files(3));
+        assert_eq!(world.check(), []);
+    }
+}
+
+#[test]
+fn packs_known_to_be_lost_do_not_stop_a_prune() {
+    let world = World::new();
+    let files = |seed| tree(&[("a", seed, 20_000)]);
+    let mut names: Vec<SnapshotName> = (1..4).map(|seed| world.backup(&files(seed)).unwrap()).collect();
+    let mut lost = Vec::new();
+    world.store.list("packs/", &mut |meta| lost.push(meta.key)).unwrap();
+    names.extend((4..6).map(|seed| world.backup(&files(seed)).unwrap()));
+    lost.iter().for_each(|key| world.store.delete(key).unwrap());
+    forget(&world.repo, &names[..3]).unwrap();
+    let refused = world.prune(&thorough()).unwrap_err();
+    assert!(refused.to_string().contains("repair packs"), "{refused}");
+    let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
+    assert!(repair::packs(&world.repo, &repair::Which::Listed, &repair_options(), &monitor).unwrap().missing_packs >= 3);
+    assert!(world.prune(&thorough()).unwrap().sealed.is_some());
+    assert_eq!(world.contents(&names[4]).unwrap(), files(5));
+    assert_eq!(world.check(), []);
+}
