@@ -53,7 +53,7 @@ pub fn run(context: &Context, kind: BackupKind, source: &Path) -> Result<u8> {
     let mut statistics = Statistics::begin();
     let mut writer = SetWriter::new(target, &options, plan.times)?;
     if !context.options.dry_run {
-        writer = writer.with_witness(Box::new(keep::Keeper::new(&context.cache, plan.times)?));
+        writer = writer.with_witness(Box::new(keep::Keeper::new(context, plan.times)?));
     }
     if !context.options.list_changed_files {
         writer = writer.without_list();
