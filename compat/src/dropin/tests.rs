@@ -85,8 +85,12 @@ impl Place {
         backup::run(&context, kind, &self.path("source"))
     }
 
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path("source").join(name), text).expect("writes");
+    /// Writes a file of the source, as if at that time.
+    fn write(&self, name: &str, text: &str, seconds: u64) {
+        let mut file = fs::File::create(self.path("source").join(name)).expect("creates");
+        file.write_all(text.as_bytes()).expect("writes");
+        let start = std::time::UNIX_EPOCH + std::time::Duration::from_secs(START.unsigned_abs());
+        file.set_modified(start + std::time::Duration::from_secs(seconds)).expect("sets the time");
     }
 
     /// Names of the archive's files that end so.
@@ -105,7 +109,7 @@ fn full(seconds: i64) -> SetTimes {
 #[test]
 fn a_cache_that_fails_in_the_end_is_a_warning() {
     let place = Place::new();
-    place.write("a", "text");
+    place.write("a", "text", 0);
     let context = place.context(0);
     let _lock = context.cache.lock().expect("free");
     // A folder where the manifest is to lie.
@@ -115,4 +119,55 @@ fn a_cache_that_fails_in_the_end_is_a_warning() {
     assert_eq!(place.names("").len(), 3);
     assert!(place.said().contains("the backup is complete, but cannot be kept"));
     assert!(!context.cache.path(FileKind::Signature, full(0), false).exists());
+}
+
+/// Two full backups with an increment each, and a third that was broken off before its manifest was there.
+fn broken_off() -> Place {
+    let place = Place::new();
+    for (seconds, kind) in [(0, BackupKind::Full), (10, BackupKind::Auto), (20, BackupKind::Full), (30, BackupKind::Auto)] {
+        place.write("a", &format!("of {seconds}"), seconds);
+        place.backup(seconds.cast_signed(), kind).expect("backs up");
+    }
+    place.write("a", "of 40", 40);
+    place.backup(40, BackupKind::Full).expect("backs up");
+    let context = place.context(40);
+    let collection = context.collection().expect("lists");
+    let last = collection.sets().last().expect("a set");
+    context.remove(last.manifest().map(|file| &*file.file.name)).expect("removes");
+    context.cache.forget(full(40));
+    place.said();
+    place
+}
+
+#[test]
+fn what_was_broken_off_does_not_count_as_a_full_backup() {
+    let place = broken_off();
+    let mut context = place.context(50);
+    context.options.force = true;
+    let manifests = place.names("manifest");
+    assert_eq!(manifests.len(), 4);
+    remove::all_but_n_full(&context, 2).expect("runs");
+    assert_eq!(place.names("manifest"), manifests);
+    remove::all_inc_of_but_n_full(&context, 2).expect("runs");
+    assert_eq!(place.names("manifest"), manifests);
+    remove::older_than(&context, context.now).expect("runs");
+    assert_eq!(place.names("manifest").len(), 2);
+    remove::all_but_n_full(&context, 1).expect("runs");
+    remove::older_than(&context, context.now).expect("runs");
+    assert_eq!(place.names("manifest").len(), 2, "the last good chain is kept");
+    remove::cleanup(&context).expect("runs");
+    assert_eq!(place.names("").len(), 6);
+}
+
+#[test]
+fn the_state_before_what_was_broken_off_is_restored() {
+    let place = broken_off();
+    for (time, text) in [(50, "of 30"), (40, "of 30"), (25, "of 20"), (15, "of 10"), (-5, "of 0")] {
+        let mut context = place.context(50);
+        context.options.time = Time::new(START + time);
+        let target = place.path(&format!("restored{time}"));
+        restore::run(&context, &target).expect("restores");
+        assert_eq!(fs::read_to_string(target.join("a")).expect("there"), text);
+        assert_eq!(place.said().contains("was never completed, and is left aside"), time >= 40, "{time}");
+    }
 }
