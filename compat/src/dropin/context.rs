@@ -139,12 +139,13 @@ impl Context {
         Ok((Manifest::read(BufReader::new(opened_again(self, file)?), files).map_err(|e| bad(&e))?, authenticated))
     }
 
-    /// The manifest of a set as it lies in the archive; `None` where nothing is at hand to open it with.
+    /// The manifest of a set as it lies in the archive; `None` where nothing is at hand to open it with. A pass
+    /// phrase that does not fit is an error: what is written with it could not be read with the right one.
     pub(super) fn remote_manifest(&self, set: &BackupSet) -> Result<Option<Manifest>> {
         let Some(file) = set.manifest() else { return Ok(None) };
         let content = match Opener::new(&self.archive).open(&Wanted::unlisted(file)) {
             Ok(opened) => opened.content,
-            Err(error) if error.is_locked() => return Ok(None),
+            Err(error) if error.lacks_key() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::read(BufReader::new(content), FileList::Skip);

@@ -12,7 +12,7 @@ use super::*;
 use crate::export::Sealing;
 use crate::import::Archive;
 use crate::name::{FileKind, Prefixes, SetTimes};
-use crate::pgp::Keyring;
+use crate::pgp::{Encryption, Keyring};
 use crate::store::{Folder, Store, Target};
 use crate::time::Time;
 
@@ -170,4 +170,25 @@ fn the_state_before_what_was_broken_off_is_restored() {
         assert_eq!(fs::read_to_string(target.join("a")).expect("there"), text);
         assert_eq!(place.said().contains("was never completed, and is left aside"), time >= 40, "{time}");
     }
+}
+
+#[test]
+fn nothing_is_written_with_a_mistyped_pass_phrase() {
+    let place = Place::new();
+    let run = |seconds: u64, phrase: &[u8]| {
+        place.write("a", &format!("of {seconds}"), seconds);
+        let mut context = place.context(seconds.cast_signed());
+        let mut keyring = Keyring::new();
+        keyring.add_passphrase(phrase.to_vec());
+        context.archive.keyring = Arc::new(keyring);
+        context.sealing = Sealing::OpenPgp(Box::new(Encryption::symmetric(phrase)));
+        let _lock = context.cache.lock().expect("free");
+        backup::run(&context, BackupKind::Auto, &place.path("source"))
+    };
+    run(0, b"right").expect("backs up");
+    let failure = run(10, b"wrong").expect_err("mistyped");
+    assert_eq!(failure.code, code::GPG, "{failure}");
+    assert_eq!(place.names("").len(), 3);
+    run(20, b"right").expect("backs up");
+    assert_eq!(place.names("").len(), 6);
 }
