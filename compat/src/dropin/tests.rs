@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use engine::monitor::{Monitor, Problem};
+
 use super::log::{Level, Log};
 use super::options::{BackupKind, Options};
 use super::*;
@@ -191,4 +193,27 @@ fn nothing_is_written_with_a_mistyped_pass_phrase() {
     assert_eq!(place.names("").len(), 3);
     run(20, b"right").expect("backs up");
     assert_eq!(place.names("").len(), 6);
+}
+
+#[test]
+fn what_could_not_be_listed_is_not_deleted() {
+    let place = Place::new();
+    let source = place.path("source").canonicalize().expect("there");
+    fs::create_dir(source.join("d")).expect("makes");
+    ["d/x", "dx", "y"].iter().for_each(|name| place.write(name, "text", 0));
+    place.backup(0, BackupKind::Full).expect("backs up");
+    ["d/x", "dx"].iter().for_each(|name| fs::remove_file(source.join(name)).expect("removes"));
+    let context = place.context(10);
+    let tally = source::Tally::new(&context);
+    let subject = source.join("d").display().to_string();
+    tally.problem(Problem { subject, message: "cannot list".to_owned() });
+    backup::run_with(&context, BackupKind::Auto, &source, &tally).expect("backs up");
+    let target = place.path("restored");
+    restore::run(&place.context(20), &target).expect("restores");
+    assert!(target.join("d/x").exists());
+    assert!(!target.join("dx").exists());
+    place.backup(30, BackupKind::Auto).expect("backs up");
+    let again = place.path("again");
+    restore::run(&place.context(40), &again).expect("restores");
+    assert!(!again.join("d/x").exists());
 }
