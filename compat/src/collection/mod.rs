@@ -187,6 +187,15 @@ impl Chain {
         &self.sets
     }
 
+    /// The sets up to the last one that has a manifest: what can be restored by what is at the target. Empty if the full one has none,
+    /// since all others need it.
+    #[must_use]
+    pub fn whole(&self) -> &[Arc<BackupSet>] {
+        let is_based = self.sets.first().is_some_and(|full| full.manifest().is_some());
+        let last = self.sets.iter().rposition(|set| is_based && set.manifest().is_some());
+        &self.sets[..last.map_or(0, |last| last + 1)]
+    }
+
     /// Time of the full set.
     #[must_use]
     pub fn start_time(&self) -> Time {

@@ -79,15 +79,22 @@ impl Context {
     /// The sets whose replay gives the wanted state, with a word about what has to be left aside.
     pub(super) fn wanted_sets(&self, collection: &Collection) -> Result<Vec<Arc<BackupSet>>> {
         let none = || Failure::new(code::EXCEPTION, format!("{}: No backup chains found", self.archive.store.location()));
-        let chain = collection.chain_at(self.wanted_time()).ok_or_else(none)?;
-        let mut sets = chain.sets_at(self.wanted_time()).to_vec();
+        let time = self.wanted_time();
+        let named = collection.chain_at(time).ok_or_else(none)?;
+        // If nothing is whole, an error says so as soon as the manifest is wanted.
+        let chain = whole_chain_at(collection, time).unwrap_or(named);
         super::status::warn_of_leftovers(self, collection);
-        // A run that was broken off just before its end; a gap further back is an error as soon as the manifest is wanted.
-        let is_last = sets.len() == chain.sets().len();
-        if sets.len() > 1
-            && let Some(last) = sets.pop_if(|last| is_last && last.manifest().is_none())
-        {
-            let text = format!("the backup {} was never completed, and is left aside", last.times());
+        let mut sets = chain.sets_at(time).to_vec();
+        let mut left = Vec::new();
+        if !chain.whole().is_empty() {
+            // Runs that were broken off just before their end; a gap further back is an error.
+            left = sets.split_off(chain.whole().len().min(sets.len()));
+        }
+        if named.start_time() != chain.start_time() {
+            left.extend(named.sets_at(time).iter().filter(|set| set.end_time() <= time).cloned());
+        }
+        for set in left.iter().filter(|set| set.manifest().is_none()) {
+            let text = format!("the backup {} was never completed, and is left aside", set.times());
             self.log.say(Level::WARNING, super::log::code::INCOMPLETE_BACKUP, "", &text);
         }
         Ok(sets)
@@ -132,12 +139,13 @@ impl Context {
         Ok((Manifest::read(BufReader::new(opened_again(self, file)?), files).map_err(|e| bad(&e))?, authenticated))
     }
 
-    /// The manifest of a set as it lies in the archive; `None` where nothing is at hand to open it with.
+    /// The manifest of a set as it lies in the archive; `None` where nothing is at hand to open it with. A pass
+    /// phrase that does not fit is an error: what is written with it could not be read with the right one.
     pub(super) fn remote_manifest(&self, set: &BackupSet) -> Result<Option<Manifest>> {
         let Some(file) = set.manifest() else { return Ok(None) };
         let content = match Opener::new(&self.archive).open(&Wanted::unlisted(file)) {
             Ok(opened) => opened.content,
-            Err(error) if error.is_locked() => return Ok(None),
+            Err(error) if error.lacks_key() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::read(BufReader::new(content), FileList::Skip);
@@ -164,6 +172,15 @@ impl Context {
     pub(super) fn warn_of(&self, warning: u32, path: &[u8], text: &str) {
         self.log.say(Level::WARNING, warning, &super::log::quoted(path), text);
     }
+}
+
+/// As [`Collection::chain_at`], of the chains that can be restored, each up to its last complete set.
+fn whole_chain_at(collection: &Collection, time: Time) -> Option<&Chain> {
+    let end = |chain: &Chain| chain.whole().last().map(|set| set.end_time());
+    let whole = || collection.chains().iter().filter(|chain| !chain.whole().is_empty());
+    let spanning = whole().rev().find(|chain| chain.start_time() <= time && end(chain) >= Some(time));
+    let before = || whole().filter(|chain| end(chain) < Some(time)).max_by_key(|chain| end(chain));
+    spanning.or_else(before).or_else(|| whole().next())
 }
 
 fn opened_again(context: &Context, file: &SetFile) -> Result<Content> {

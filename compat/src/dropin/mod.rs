@@ -16,6 +16,8 @@ mod restore;
 pub mod select;
 mod source;
 mod status;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use cache::{Cache, Lock};

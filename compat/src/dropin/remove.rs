@@ -94,7 +94,7 @@ pub fn all_inc_of_but_n_full(context: &Context, number: u32) -> Result<u8> {
     let collection = context.collection()?;
     context.say_last_full(&collection);
     let Some(time) = nth_last_full(&collection, number) else { return nothing(context) };
-    let old = collection.chains().iter().filter(|chain| chain.end_time() < time || chain.start_time() < time);
+    let old = usable(&collection).filter(|(chain, _)| chain.start_time() < time).map(|(chain, _)| chain);
     let sets: Vec<_> = old.flat_map(|chain| chain.sets().iter().skip(1)).cloned().collect();
     if sets.is_empty() {
         return nothing(context);
@@ -102,9 +102,15 @@ pub fn all_inc_of_but_n_full(context: &Context, number: u32) -> Result<u8> {
     delete(context, &sets, "remove-all-inc-of-but-n-full")
 }
 
+/// The chains that can be restored, and until when. A full backup that was broken off between its signatures and its manifest
+/// is a chain by its files, but must not count for one: all good ones would be removed for it. It is left to `cleanup`.
+fn usable(collection: &Collection) -> impl Iterator<Item = (&Chain, Time)> {
+    collection.chains().iter().filter_map(|chain| Some((chain, chain.whole().last()?.end_time())))
+}
+
 /// The time of the `number`-th full backup from the end; `None` if there are not so many.
 fn nth_last_full(collection: &Collection, number: u32) -> Option<Time> {
-    let mut fulls: Vec<Time> = collection.chains().iter().map(Chain::start_time).collect();
+    let mut fulls: Vec<Time> = usable(collection).map(|(chain, _)| chain.start_time()).collect();
     fulls.sort_unstable();
     let index = fulls.len().checked_sub(usize::try_from(number).unwrap_or(usize::MAX))?;
     fulls.get(index).copied()
@@ -117,17 +123,17 @@ fn nothing(context: &Context) -> Result<u8> {
 
 fn remove_chains(context: &Context, collection: &Collection, time: Time, command: &str) -> Result<u8> {
     // The chain that goes on is kept, however old it is.
-    let newest = collection.chains().iter().map(Chain::end_time).max();
-    let is_old = |chain: &&Chain| chain.end_time() < time && Some(chain.end_time()) != newest;
-    let kept = collection.chains().iter().filter(|chain| !is_old(chain));
-    let needed: Vec<Time> = kept.flat_map(|chain| chain.sets()).map(|set| set.end_time()).filter(|t| *t < time).collect();
+    let newest = usable(collection).map(|(_, end)| end).max();
+    let (old, kept): (Vec<_>, Vec<_>) = usable(collection).partition(|(_, end)| *end < time && Some(*end) != newest);
+    let needed: Vec<Time> =
+        kept.iter().flat_map(|(chain, _)| chain.whole()).map(|set| set.end_time()).filter(|t| *t < time).collect();
     if command == "remove-older-than" && !needed.is_empty() {
         let times = times(&needed);
         let text =
             format!("There are backup set(s) at time(s):\n{times}\nWhich can't be deleted because newer sets depend on them.");
         context.log.notice(&text);
     }
-    let old: Vec<_> = collection.chains().iter().filter(is_old).flat_map(Chain::sets).cloned().collect();
+    let old: Vec<_> = old.iter().flat_map(|(chain, _)| chain.sets()).cloned().collect();
     let orphans = collection.superseded().iter().filter(|set| old.iter().any(|o| o.end_time() == set.start_time())).cloned();
     let all: Vec<_> = orphans.chain(old.iter().cloned()).collect();
     if all.is_empty() { nothing(context) } else { delete(context, &all, command) }

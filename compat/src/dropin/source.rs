@@ -1,20 +1,23 @@
 //! The files of this machine that a selection leaves, in order, with paths below the source.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::entry::{EntrySource, Kind, SourceEntry};
 use engine::fs::{PathFilter, WalkOptions, WalkSource};
 use engine::monitor::{Counter, Monitor, Problem};
-use engine::path::EntryPath;
+use engine::path::{EntryPath, display_bytes};
 
 use super::context::Context;
 use super::failure::{Failure, Result, code};
 use super::log::{Level, Log, code as stanza, quoted};
 use super::select::{Local, Selection, Verdict, canonical_path};
+
+/// Bytes of names that are remembered of what the walk could not look at; beyond, nothing is sure to be gone.
+const MAX_DOUBTS: usize = 1 << 20;
 
 /// The walk of a source.
 pub(super) struct Source {
@@ -60,17 +63,54 @@ pub(super) struct Tally {
     log: Arc<Log>,
     cancelled: Arc<std::sync::atomic::AtomicBool>,
     errors: AtomicU64,
+    doubts: Mutex<Doubts>,
+}
+
+/// What the walk could not look at, by absolute path as it is shown.
+#[derive(Default)]
+struct Doubts {
+    paths: BTreeSet<String>,
+    size: usize,
+    too_many: bool,
+}
+
+impl Doubts {
+    /// Whether this is the first that is too much.
+    fn add(&mut self, path: &str) -> bool {
+        self.size = self.size.saturating_add(path.len() + size_of::<String>());
+        if self.too_many {
+            return false;
+        }
+        if self.size <= MAX_DOUBTS {
+            self.paths.insert(path.to_owned());
+            return false;
+        }
+        self.paths.clear();
+        self.too_many = true;
+        true
+    }
+
+    fn covers(&self, path: &str) -> bool {
+        let above = path.match_indices('/').map(|(at, _)| &path[..at.max(1)]);
+        self.too_many || (!self.paths.is_empty() && above.chain([path]).any(|part| self.paths.contains(part)))
+    }
 }
 
 impl Tally {
     pub fn new(context: &Context) -> Arc<Self> {
         let (log, cancelled) = (Arc::clone(&context.log), Arc::clone(&context.cancelled));
-        Arc::new(Self { log, cancelled, errors: AtomicU64::new(0) })
+        Arc::new(Self { log, cancelled, errors: AtomicU64::new(0), doubts: Mutex::default() })
     }
 
     /// Files that could not be read so far.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
+    }
+
+    /// Whether a file that the walk has not given, by its [`Source::shown`] path, may be there all the same: it, or a directory
+    /// above, could not be looked at.
+    pub fn is_doubtful(&self, shown: &str) -> bool {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner).covers(shown)
     }
 
     /// A file cannot be read.
@@ -84,7 +124,11 @@ impl Monitor for Tally {
     fn count(&self, _: Counter, _: u64) {}
     fn expect(&self, _: Counter, _: u64) {}
     fn stage(&self, _: &'static str) {}
+    /// The walk says this before it gives what comes after the path in order.
     fn problem(&self, problem: Problem) {
+        if self.doubts.lock().unwrap_or_else(PoisonError::into_inner).add(&problem.subject) {
+            self.log.warn("too much could not be examined: no file is recorded as deleted from here on");
+        }
         self.error(problem.subject.as_bytes(), &format!("Error accessing {}: {}", problem.subject, problem.message));
     }
     fn note(&self, text: String) {
@@ -107,6 +151,12 @@ impl Source {
         let options = WalkOptions { roots: vec![root], one_file_system: false, exclude_if_present: Vec::new(), filter: asked };
         let walk = WalkSource::new(options, Arc::clone(tally) as Arc<dyn Monitor>)?;
         Ok(Self { walk, base, filter, deferred: Vec::new(), ready: VecDeque::new() })
+    }
+
+    /// The absolute path of a file of the source, as problems of the walk show it.
+    pub fn shown(&self, path: &EntryPath) -> String {
+        let separator = if self.base.is_root() || path.is_root() { "" } else { "/" };
+        format!("/{}{separator}{}", display_bytes(self.base.as_bytes()), display_bytes(path.as_bytes()))
     }
 
     /// The next file, its path relative to the source.
@@ -142,5 +192,26 @@ fn absolute(source: &Path) -> std::io::Result<PathBuf> {
     match (absolute.parent(), absolute.file_name()) {
         (Some(parent), Some(name)) => Ok(parent.canonicalize()?.join(name)),
         _ => Ok(absolute),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubts_cover_what_lies_below() {
+        let mut doubts = Doubts::default();
+        assert!(!doubts.covers("/a"));
+        doubts.add("/a/b");
+        for (path, is_covered) in [("/a/b", true), ("/a/b/c/d", true), ("/a", false), ("/a/bc", false), ("/a/b.c", false)] {
+            assert_eq!(doubts.covers(path), is_covered, "{path}");
+        }
+        doubts.add("/");
+        assert!(doubts.covers("/x"));
+        let mut doubts = Doubts::default();
+        let told = (0..20_000).filter(|number| doubts.add(&format!("/{number:0>64}"))).count();
+        assert_eq!(told, 1);
+        assert!(doubts.paths.is_empty() && doubts.covers("/anything"));
     }
 }

@@ -3,7 +3,7 @@
 use engine::error::{Error, Result};
 use engine::path::EntryPath;
 
-use super::file::ArchiveFile;
+use super::file::{ArchiveFile, Finished};
 use super::{ExportOptions, Sealing, SetTotals};
 use crate::manifest::{ChangedFile, FileAction, Manifest, Position, VolumeHash, VolumeRecord};
 use crate::name::{Encoding, FileKind, FileName, SetTimes};
@@ -28,7 +28,7 @@ pub(crate) struct SetWriter<'a> {
     listed: usize,
     /// `None` once it is complete.
     signatures: Option<ArchiveFile>,
-    /// Files that are complete.
+    /// Files that are, or may be, at the target, in the order in which they got there.
     done: Vec<String>,
     /// What was written.
     pub totals: SetTotals,
@@ -41,8 +41,8 @@ pub(crate) trait Witness {
     /// The next bytes of the signature file.
     fn signatures(&mut self, data: &[u8]) -> std::io::Result<()>;
 
-    /// The set is complete at the target, with this manifest.
-    fn complete(&mut self, manifest: &[u8]) -> std::io::Result<()>;
+    /// The set is complete at the target, with this manifest. Whatever fails here must not undo that.
+    fn complete(&mut self, manifest: &[u8]);
 }
 
 struct Volume {
@@ -144,9 +144,7 @@ impl<'a> SetWriter<'a> {
     fn end_volume(&mut self) -> Result<()> {
         let Some(Volume { mut file, start, end }) = self.volume.take() else { return Ok(()) };
         file.end_tar()?;
-        let name = file.name().to_owned();
-        let finished = file.finish()?;
-        self.done.push(name);
+        let finished = self.finish_file(file)?;
         let number = u32::try_from(self.records.len() + 1).unwrap_or(u32::MAX);
         self.records.push(VolumeRecord { number, start, end, hash: Some(VolumeHash::Sha1(finished.sha1)) });
         self.totals.volumes += 1;
@@ -171,9 +169,7 @@ impl<'a> SetWriter<'a> {
         self.end_volume()?;
         if let Some(mut signatures) = self.signatures.take() {
             signatures.end_tar()?;
-            let name = signatures.name().to_owned();
-            self.totals.stored_bytes += signatures.finish()?.size;
-            self.done.push(name);
+            self.totals.stored_bytes += self.finish_file(signatures)?.size;
         }
         let manifest = Manifest {
             host: self.options.host.as_ref().map(|host| host.clone().into_bytes()),
@@ -185,14 +181,35 @@ impl<'a> SetWriter<'a> {
         manifest.write(&mut text).map_err(|e| Error::Invalid(e.to_string()))?;
         let mut file = file(self.target, self.options, self.times, FileKind::Manifest)?;
         file.write(&text)?;
-        self.totals.stored_bytes += file.finish()?.size;
-        self.witness.as_mut().map_or(Ok(()), |witness| witness.complete(&text)).map_err(not_witnessed)
+        self.totals.stored_bytes += self.finish_file(file)?.size;
+        if let Some(witness) = &mut self.witness {
+            witness.complete(&text);
+        }
+        Ok(())
+    }
+
+    /// Has a file appear at the target. One whose end fails may be there nevertheless, if only the answer was lost.
+    fn finish_file(&mut self, file: ArchiveFile) -> Result<Finished> {
+        self.done.push(file.name().to_owned());
+        file.finish()
     }
 
     /// Takes back what is at the target: volumes without a manifest keep newer versions of duplicity from restoring anything.
+    /// The manifest goes first, and while it may be there, so does all that it names: a backup that looks complete is complete.
     /// Returns the error that led to this.
     pub fn abort(self, error: Error) -> Error {
-        let left: Vec<String> = self.done.iter().filter(|name| self.target.remove(name).is_err()).cloned().collect();
+        let (manifest, _) = file_name(self.options, self.times, FileKind::Manifest);
+        let mut left = Vec::new();
+        for name in self.done.iter().rev() {
+            let Err(why) = self.target.remove(name) else { continue };
+            if *name == manifest {
+                return Error::Invalid(format!(
+                    "{error}; the backup's manifest may be there and could not be removed ({why}), so that all files of the \
+                     backup were left: if {manifest} is there, the backup is complete"
+                ));
+            }
+            left.push(name.as_str());
+        }
         if left.is_empty() {
             return error;
         }

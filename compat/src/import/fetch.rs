@@ -61,16 +61,21 @@ impl Unusable {
 impl Unusable {
     /// Whether it is a matter of keys and pass phrases: another file will hardly fare better.
     pub fn is_locked(&self) -> bool {
-        use PgpErrorKind::{Agent, LockedKey, NoSecretKey, WrongPassphrase};
-        let kind = match self {
-            Self::OpenPgp(error) => &error.kind,
-            Self::Io(error) => match error.get_ref().and_then(|e| e.downcast_ref::<PgpError>()) {
-                Some(error) => &error.kind,
-                None => return false,
-            },
-            _ => return false,
-        };
-        matches!(kind, WrongPassphrase { .. } | LockedKey { .. } | NoSecretKey { .. } | Agent(_))
+        self.lacks_key() || matches!(self.pgp(), Some(PgpErrorKind::WrongPassphrase { .. }))
+    }
+
+    /// Whether it is encrypted to a key that cannot be used here.
+    pub fn lacks_key(&self) -> bool {
+        use PgpErrorKind::{Agent, LockedKey, NoSecretKey};
+        matches!(self.pgp(), Some(LockedKey { .. } | NoSecretKey { .. } | Agent(_)))
+    }
+
+    fn pgp(&self) -> Option<&PgpErrorKind> {
+        match self {
+            Self::OpenPgp(error) => Some(&error.kind),
+            Self::Io(error) => error.get_ref().and_then(|e| e.downcast_ref::<PgpError>()).map(|error| &error.kind),
+            _ => None,
+        }
     }
 }
 

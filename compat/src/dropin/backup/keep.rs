@@ -9,6 +9,7 @@ use tempfile::NamedTempFile;
 use crate::dropin::cache::Cache;
 use crate::dropin::context::Context;
 use crate::dropin::failure::{Failure, Result, code};
+use crate::dropin::log::Log;
 use crate::export::file::ArchiveFile;
 use crate::export::set::{Witness, file_name};
 use crate::export::{ExportOptions, Mode};
@@ -19,19 +20,32 @@ use crate::tar::terminator;
 /// Keeps signatures and manifest in the cache once the set is complete.
 pub(super) struct Keeper<'c> {
     cache: &'c Cache,
+    log: &'c Log,
     times: SetTimes,
     signatures: GzEncoder<NamedTempFile>,
     written: u64,
 }
 
 impl<'c> Keeper<'c> {
-    pub fn new(cache: &'c Cache, times: SetTimes) -> Result<Self> {
+    pub fn new(context: &'c Context, times: SetTimes) -> Result<Self> {
+        let (cache, log) = (&context.cache, &*context.log);
         let failed = |e: io::Error| {
             let text = format!("cannot write in the archive directory {}: {e}", cache.folder().display());
             Failure::new(code::ARCHIVE_DIR, text)
         };
         let file = NamedTempFile::with_prefix_in(".deduplicity-", cache.folder()).map_err(failed)?;
-        Ok(Self { cache, times, signatures: GzEncoder::new(file, Compression::fast()), written: 0 })
+        Ok(Self { cache, log, times, signatures: GzEncoder::new(file, Compression::fast()), written: 0 })
+    }
+
+    fn keep(&mut self, manifest: &[u8]) -> io::Result<()> {
+        let zeros = usize::try_from(terminator(self.written)).unwrap_or_default();
+        self.signatures.write_all(&vec![0; zeros])?;
+        self.signatures.try_finish()?;
+        let path = self.cache.path(FileKind::Signature, self.times, false);
+        let empty = NamedTempFile::with_prefix_in(".deduplicity-", self.cache.folder())?;
+        std::mem::replace(self.signatures.get_mut(), empty).persist(path).map_err(|e| e.error)?;
+        let failed = |failure: Failure| io::Error::other(failure.message);
+        self.cache.keep(FileKind::Manifest, self.times, &mut &*manifest).map_err(failed)
     }
 }
 
@@ -41,15 +55,14 @@ impl Witness for Keeper<'_> {
         self.signatures.write_all(data)
     }
 
-    fn complete(&mut self, manifest: &[u8]) -> io::Result<()> {
-        let zeros = usize::try_from(terminator(self.written)).unwrap_or_default();
-        self.signatures.write_all(&vec![0; zeros])?;
-        self.signatures.try_finish()?;
-        let path = self.cache.path(FileKind::Signature, self.times, false);
-        let empty = NamedTempFile::with_prefix_in(".deduplicity-", self.cache.folder())?;
-        std::mem::replace(self.signatures.get_mut(), empty).persist(path).map_err(|e| e.error)?;
-        let failed = |failure: Failure| io::Error::other(failure.message);
-        self.cache.keep(FileKind::Manifest, self.times, &mut &*manifest).map_err(failed)
+    /// A cache that cannot be written makes the next run read the archive instead.
+    fn complete(&mut self, manifest: &[u8]) {
+        if let Err(error) = self.keep(manifest) {
+            self.cache.forget(self.times);
+            let folder = self.cache.folder().display();
+            let text = format!("the backup is complete, but cannot be kept in the archive directory {folder}: {error}");
+            self.log.warn(&text);
+        }
     }
 }
 

@@ -30,6 +30,11 @@ use self::write::Writer;
 ///
 /// If there is nothing to back up or to build on, or the archive cannot be written.
 pub fn run(context: &Context, kind: BackupKind, source: &Path) -> Result<u8> {
+    run_with(context, kind, source, &Tally::new(context))
+}
+
+/// The same, with what is known of trouble with the source.
+pub(super) fn run_with(context: &Context, kind: BackupKind, source: &Path, tally: &Arc<Tally>) -> Result<u8> {
     if source.symlink_metadata().is_err() {
         let text = format!("Backup source directory {} does not exist.", source.display());
         return Err(Failure::new(code::SOURCE_MISSING, text));
@@ -44,30 +49,29 @@ pub fn run(context: &Context, kind: BackupKind, source: &Path) -> Result<u8> {
     if !context.options.dry_run {
         plan.remove_leftovers(context)?;
     }
-    let tally = Tally::new(context);
     // Before anything is written: rules that make no sense end the run here.
-    let files = Source::new(context, source, &tally)?;
+    let files = Source::new(context, source, tally)?;
     let options = export_options(context, source);
     let discard = keep::Discard;
     let target: &dyn Target = if context.options.dry_run { &discard } else { &*target };
     let mut statistics = Statistics::begin();
     let mut writer = SetWriter::new(target, &options, plan.times)?;
     if !context.options.dry_run {
-        writer = writer.with_witness(Box::new(keep::Keeper::new(&context.cache, plan.times)?));
+        writer = writer.with_witness(Box::new(keep::Keeper::new(context, plan.times)?));
     }
     if !context.options.list_changed_files {
         writer = writer.without_list();
     }
-    let writer = Writer::new(context, writer, &mut statistics, &tally, source);
+    let writer = Writer::new(context, writer, &mut statistics, tally, source);
     let totals = match writer.all(files, plan.base.as_ref())? {
         Some(totals) => totals,
         None => {
             context.log.notice("Skipping backup: nothing has changed.");
-            return finish(context, &statistics, &tally, &plan, source);
+            return finish(context, &statistics, tally, &plan, source);
         }
     };
     statistics.take(&totals);
-    finish(context, &statistics, &tally, &plan, source)
+    finish(context, &statistics, tally, &plan, source)
 }
 
 fn finish(context: &Context, statistics: &Statistics, tally: &Tally, plan: &Plan, source: &Path) -> Result<u8> {

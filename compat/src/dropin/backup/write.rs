@@ -81,7 +81,7 @@ impl<'a, 'c> Writer<'a, 'c> {
                 (Some(stored), Some(live)) => stored.path.cmp(&live.path),
             };
             match (order, &stored, live.as_ref()) {
-                (Ordering::Less, Some(stored), _) => self.deleted(stored)?,
+                (Ordering::Less, Some(stored), _) => self.deleted(stored, files)?,
                 (Ordering::Equal, Some(stored), Some(live)) => self.present(Some(stored), &mut baseline, live)?,
                 (Ordering::Greater, _, Some(live)) => self.present(None, &mut baseline, live)?,
                 _ => {}
@@ -95,7 +95,11 @@ impl<'a, 'c> Writer<'a, 'c> {
         }
     }
 
-    fn deleted(&mut self, stored: &SigtarEntry) -> Result<()> {
+    /// What could not be looked at keeps its last state.
+    fn deleted(&mut self, stored: &SigtarEntry, files: &Source) -> Result<()> {
+        if self.tally.is_doubtful(&files.shown(&stored.path)) {
+            return Ok(());
+        }
         let header = header::deleted(&stored.path);
         self.set.member(&header, &[], &stored.path, None)?;
         self.set.signature(&header, &[])?;

@@ -1,5 +1,6 @@
 //! Archives written here, read again by the import, and by stock duplicity where that is installed.
 
+mod aborts;
 mod deltas;
 mod stock;
 

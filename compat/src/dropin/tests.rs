@@ -1,0 +1,219 @@
+//! Commands on archives in a folder.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use engine::monitor::{Monitor, Problem};
+
+use super::log::{Level, Log};
+use super::options::{BackupKind, Options};
+use super::*;
+use crate::export::Sealing;
+use crate::import::Archive;
+use crate::name::{FileKind, Prefixes, SetTimes};
+use crate::pgp::{Encryption, Keyring};
+use crate::store::{Folder, Store, Target};
+use crate::time::Time;
+
+const START: i64 = 1_700_000_000;
+
+/// What was said.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Said {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A source, an archive and a cache.
+struct Place {
+    dir: tempfile::TempDir,
+    said: Said,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().expect("dir"), said: Said::default() };
+        ["source", "archive", "cache"].iter().for_each(|name| fs::create_dir(place.path(name)).expect("makes"));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What was said since the last time.
+    fn said(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.said.0.lock().expect("lock"))).expect("text")
+    }
+
+    /// The context of a command at a time of `START` and so many seconds.
+    fn context(&self, seconds: i64) -> Context {
+        let options = Options { encryption: false, ..Options::default() };
+        let log = Log::new(Level::INFO, Box::new(self.said.clone()), Box::new(self.said.clone()));
+        let folder = Arc::new(Folder::new(self.path("archive")));
+        let archive = Archive {
+            store: Arc::clone(&folder) as Arc<dyn Store>,
+            prefixes: Prefixes::default(),
+            keyring: Arc::new(Keyring::new()),
+            required_signer: None,
+        };
+        Context {
+            options,
+            log: Arc::new(log),
+            archive,
+            target: Some(folder as Arc<dyn Target>),
+            sealing: Sealing::Gzip,
+            cache: Cache::new(&self.path("cache"), Some("n"), "file:///x", &Prefixes::default()),
+            url: "file:///x".to_owned(),
+            now: Time::new(START + seconds).expect("a time"),
+            cancelled: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    fn backup(&self, seconds: i64, kind: BackupKind) -> Result<u8> {
+        let context = self.context(seconds);
+        let _lock = context.cache.lock()?;
+        backup::run(&context, kind, &self.path("source"))
+    }
+
+    /// Writes a file of the source, as if at that time.
+    fn write(&self, name: &str, text: &str, seconds: u64) {
+        let mut file = fs::File::create(self.path("source").join(name)).expect("creates");
+        file.write_all(text.as_bytes()).expect("writes");
+        let start = std::time::UNIX_EPOCH + std::time::Duration::from_secs(START.unsigned_abs());
+        file.set_modified(start + std::time::Duration::from_secs(seconds)).expect("sets the time");
+    }
+
+    /// Names of the archive's files that end so.
+    fn names(&self, suffix: &str) -> Vec<String> {
+        let files = Folder::new(self.path("archive")).list().expect("lists");
+        let mut names: Vec<String> = files.into_iter().map(|file| file.name).filter(|name| name.ends_with(suffix)).collect();
+        names.sort();
+        names
+    }
+}
+
+fn full(seconds: i64) -> SetTimes {
+    SetTimes::Full(Time::new(START + seconds).expect("a time"))
+}
+
+#[test]
+fn a_cache_that_fails_in_the_end_is_a_warning() {
+    let place = Place::new();
+    place.write("a", "text", 0);
+    let context = place.context(0);
+    let _lock = context.cache.lock().expect("free");
+    // A folder where the manifest is to lie.
+    let manifest = context.cache.path(FileKind::Manifest, full(0), false);
+    fs::create_dir_all(manifest.join("x")).expect("makes");
+    assert_eq!(backup::run(&context, BackupKind::Full, &place.path("source")).expect("complete"), 0);
+    assert_eq!(place.names("").len(), 3);
+    assert!(place.said().contains("the backup is complete, but cannot be kept"));
+    assert!(!context.cache.path(FileKind::Signature, full(0), false).exists());
+}
+
+/// Two full backups with an increment each, and a third that was broken off before its manifest was there.
+fn broken_off() -> Place {
+    let place = Place::new();
+    for (seconds, kind) in [(0, BackupKind::Full), (10, BackupKind::Auto), (20, BackupKind::Full), (30, BackupKind::Auto)] {
+        place.write("a", &format!("of {seconds}"), seconds);
+        place.backup(seconds.cast_signed(), kind).expect("backs up");
+    }
+    place.write("a", "of 40", 40);
+    place.backup(40, BackupKind::Full).expect("backs up");
+    let context = place.context(40);
+    let collection = context.collection().expect("lists");
+    let last = collection.sets().last().expect("a set");
+    context.remove(last.manifest().map(|file| &*file.file.name)).expect("removes");
+    context.cache.forget(full(40));
+    place.said();
+    place
+}
+
+#[test]
+fn what_was_broken_off_does_not_count_as_a_full_backup() {
+    let place = broken_off();
+    let mut context = place.context(50);
+    context.options.force = true;
+    let manifests = place.names("manifest");
+    assert_eq!(manifests.len(), 4);
+    remove::all_but_n_full(&context, 2).expect("runs");
+    assert_eq!(place.names("manifest"), manifests);
+    remove::all_inc_of_but_n_full(&context, 2).expect("runs");
+    assert_eq!(place.names("manifest"), manifests);
+    remove::older_than(&context, context.now).expect("runs");
+    assert_eq!(place.names("manifest").len(), 2);
+    remove::all_but_n_full(&context, 1).expect("runs");
+    remove::older_than(&context, context.now).expect("runs");
+    assert_eq!(place.names("manifest").len(), 2, "the last good chain is kept");
+    remove::cleanup(&context).expect("runs");
+    assert_eq!(place.names("").len(), 6);
+}
+
+#[test]
+fn the_state_before_what_was_broken_off_is_restored() {
+    let place = broken_off();
+    for (time, text) in [(50, "of 30"), (40, "of 30"), (25, "of 20"), (15, "of 10"), (-5, "of 0")] {
+        let mut context = place.context(50);
+        context.options.time = Time::new(START + time);
+        let target = place.path(&format!("restored{time}"));
+        restore::run(&context, &target).expect("restores");
+        assert_eq!(fs::read_to_string(target.join("a")).expect("there"), text);
+        assert_eq!(place.said().contains("was never completed, and is left aside"), time >= 40, "{time}");
+    }
+}
+
+#[test]
+fn nothing_is_written_with_a_mistyped_pass_phrase() {
+    let place = Place::new();
+    let run = |seconds: u64, phrase: &[u8]| {
+        place.write("a", &format!("of {seconds}"), seconds);
+        let mut context = place.context(seconds.cast_signed());
+        let mut keyring = Keyring::new();
+        keyring.add_passphrase(phrase.to_vec());
+        context.archive.keyring = Arc::new(keyring);
+        context.sealing = Sealing::OpenPgp(Box::new(Encryption::symmetric(phrase)));
+        let _lock = context.cache.lock().expect("free");
+        backup::run(&context, BackupKind::Auto, &place.path("source"))
+    };
+    run(0, b"right").expect("backs up");
+    let failure = run(10, b"wrong").expect_err("mistyped");
+    assert_eq!(failure.code, code::GPG, "{failure}");
+    assert_eq!(place.names("").len(), 3);
+    run(20, b"right").expect("backs up");
+    assert_eq!(place.names("").len(), 6);
+}
+
+#[test]
+fn what_could_not_be_listed_is_not_deleted() {
+    let place = Place::new();
+    let source = place.path("source").canonicalize().expect("there");
+    fs::create_dir(source.join("d")).expect("makes");
+    ["d/x", "dx", "y"].iter().for_each(|name| place.write(name, "text", 0));
+    place.backup(0, BackupKind::Full).expect("backs up");
+    ["d/x", "dx"].iter().for_each(|name| fs::remove_file(source.join(name)).expect("removes"));
+    let context = place.context(10);
+    let tally = source::Tally::new(&context);
+    let subject = source.join("d").display().to_string();
+    tally.problem(Problem { subject, message: "cannot list".to_owned() });
+    backup::run_with(&context, BackupKind::Auto, &source, &tally).expect("backs up");
+    let target = place.path("restored");
+    restore::run(&place.context(20), &target).expect("restores");
+    assert!(target.join("d/x").exists());
+    assert!(!target.join("dx").exists());
+    place.backup(30, BackupKind::Auto).expect("backs up");
+    let again = place.path("again");
+    restore::run(&place.context(40), &again).expect("restores");
+    assert!(!again.join("d/x").exists());
+}
