@@ -142,6 +142,22 @@ fn undelete_takes_back_what_is_not_pruned_yet() {
 }
 
 #[test]
+fn forget_by_name_keeps_to_the_filter_and_says_what_it_forgot() {
+    let env = Env::new();
+    let ids = env.ids();
+    env.ok(&["backup", "src", "--host", "other"]);
+    env.fails(&["forget", "latest", "--host", "box"], "--yes");
+    env.fails(&["forget", &ids[0][..3], "--yes"], "at least 4 digits");
+    env.fails(&["forget", &ids[0], "--host", "other", "--yes"], "no snapshot");
+    let planned = env.ok(&["forget", "latest", "--host", "box", "--yes", "--dry-run"]);
+    assert!(planned.contains(&format!("would forget {}", &ids[2][..8])) && planned.contains("host box"), "{planned}");
+    let text = env.ok(&["forget", "latest", "--host", "box", "--yes"]);
+    assert!(text.contains(&format!("forgot {}", &ids[2][..8])) && text.contains("forgot 1 snapshot"), "{text}");
+    let left = env.ids();
+    assert_eq!((&left[..2], left.len()), (&ids[..2], 3));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let env = Env::new();
     env.fails(&["forget"], "no snapshots and no rules");

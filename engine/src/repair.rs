@@ -70,6 +70,11 @@ fn open(repo: &Arc<Repository>, options: &RepairOptions, monitor: &dyn Monitor) 
     Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &[], monitor)
 }
 
+/// As [`open`], but a local cache does not stand in for segments.
+fn open_verified(repo: &Arc<Repository>, options: &RepairOptions, monitor: &dyn Monitor) -> Result<Reader> {
+    Reader::open_verified(Arc::clone(repo), options.cache_dir.as_deref(), false, monitor)
+}
+
 /// Runs rounds until one was not overtaken by maintenance: `round` says whether its epoch still stood at its end.
 fn rounds<T>(mut round: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     for _ in 0..MAX_ROUNDS {

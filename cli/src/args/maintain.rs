@@ -16,7 +16,8 @@ host and paths. N is a number or 'unlimited', DURATION is like 2y5m7d3h. Forgott
 disappear at once; 'undelete' takes that back until a prune has carried it out.
 
 Times are what the machines that made the backups claim. What the seals of earlier prunes show to
-be false, and whatever would drop snapshots younger than 48 hours, needs --yes.
+be false, and whatever would drop snapshots younger than 48 hours, needs --yes; so does 'latest'. Of
+an id at least 4 digits are needed. --host, --tag and --path hold for named snapshots, too.
 
 Examples:
   deduplicity forget 3f2a 77c1

@@ -1,11 +1,12 @@
 //! `forget`
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail};
 use engine::maintain::guard::{GroupVerdict, Guard};
 use engine::maintain::policy::GroupKey;
 use engine::maintain::{self};
+use engine::monitor::Monitor;
 use engine::path::display_bytes;
 use engine::protocol::View;
 use engine::repo::{Repository, SnapshotName};
@@ -20,6 +21,9 @@ use crate::exit::{Status, advise};
 use crate::select::Filter;
 use crate::ui::{human, json as message};
 
+/// Fewer digits of an id are too easily mistyped.
+const MIN_DIGITS: usize = 4;
+
 pub fn run(context: &Context, args: &ForgetArgs) -> Result<Status> {
     let policy = args.keep.policy();
     if args.snapshots.is_empty() && policy.is_empty() {
@@ -28,12 +32,17 @@ pub fn run(context: &Context, args: &ForgetArgs) -> Result<Status> {
     let repo = context.open()?;
     let view = repo.load_view(&*context.ui)?;
     let all = snapshot::list(&repo, &view, &*context.ui)?;
-    let names = match args.snapshots.is_empty() {
+    let (names, told) = match args.snapshots.is_empty() {
         true => by_rules(context, args, &repo, &view, all)?,
-        false => by_name(context, args, &repo, &view, &all)?,
+        false => by_name(args, &repo, &view, &all, &*context.ui)?,
     };
     if !args.dry_run {
         maintain::forget(&repo, &names)?;
+    }
+    // Not before it is done.
+    match told {
+        Told::Groups(groups) => print_groups(context, args, &groups, &names, args.dry_run)?,
+        Told::Named(records) => print_named(context, args, &names, &records)?,
     }
     if args.prune {
         if args.dry_run && !names.is_empty() && !context.ui.quiet() && !context.ui.json() {
@@ -46,18 +55,34 @@ pub fn run(context: &Context, args: &ForgetArgs) -> Result<Status> {
     Ok(context.status())
 }
 
-/// The snapshots that were named. Young ones, and `latest`, need `--yes`.
+/// What is told of what was forgotten.
+enum Told {
+    Groups(Vec<GroupVerdict>),
+    /// The readable ones of the snapshots that were named.
+    Named(HashMap<SnapshotName, SnapshotRecord>),
+}
+
+/// The snapshots that were named, among those that the filter leaves. Young ones, and `latest`, need `--yes`.
 fn by_name(
-    context: &Context,
     args: &ForgetArgs,
     repo: &Repository,
     view: &View,
     all: &[SnapshotRecord],
-) -> Result<Vec<SnapshotName>> {
-    let guard = Guard::load(repo, view, all, &*context.ui)?;
-    let mut names = Vec::new();
+    monitor: &dyn Monitor,
+) -> Result<(Vec<SnapshotName>, Told)> {
+    let guard = Guard::load(repo, view, all, monitor)?;
+    let filter = Filter::new(&args.filter)?;
+    let wanted: Vec<SnapshotRecord> = all.iter().filter(|record| filter.accepts(record)).cloned().collect();
+    let (mut names, mut records) = (Vec::new(), HashMap::new());
     for reference in &args.snapshots {
-        let record = match snapshot::resolve(all, reference) {
+        if reference.starts_with("latest") && !args.yes {
+            let text = format!("'{reference}' may be another snapshot by now");
+            return Err(advise(text, "give its id, or --yes to forget whichever it is"));
+        }
+        if reference.len() < MIN_DIGITS && reference.bytes().all(|b| b.is_ascii_hexdigit()) {
+            bail!("'{reference}' is too short to forget a snapshot by: give at least {MIN_DIGITS} digits of its id");
+        }
+        let record = match snapshot::resolve(&wanted, reference) {
             Ok(record) => record,
             Err(error) => {
                 // One that cannot be read has a name all the same, and only forgetting it lets maintenance go on.
@@ -70,9 +95,19 @@ fn by_name(
             return Err(advise(format!("snapshot {id} is younger than 48 hours"), "--yes forgets it all the same"));
         }
         names.push(record.name);
+        records.insert(record.name, record.clone());
     }
     names.sort_unstable();
     names.dedup();
+    Ok((names, Told::Named(records)))
+}
+
+fn print_named(
+    context: &Context,
+    args: &ForgetArgs,
+    names: &[SnapshotName],
+    records: &HashMap<SnapshotName, SnapshotRecord>,
+) -> Result<()> {
     let mut out = context.ui.out();
     if context.ui.json() {
         let ids: Vec<String> = names.iter().map(|name| name.id.to_string()).collect();
@@ -81,10 +116,20 @@ fn by_name(
         }))?;
     } else if !context.ui.quiet() {
         let verb = if args.dry_run { "would forget" } else { "forgot" };
+        for name in names {
+            let id = name.id.short();
+            match records.get(name).map(|record| &record.snapshot) {
+                Some(s) => {
+                    let (time, host) = (human::time(s.time), display_bytes(s.host.as_bytes()));
+                    out.line(format_args!("{verb} {id}, {time}, host {host}"))?;
+                }
+                None => out.line(format_args!("{verb} {id}, which cannot be read"))?,
+            }
+        }
         out.line(format_args!("{verb} {}", human::plural(names.len() as u64, "snapshot")))?;
     }
     out.flush()?;
-    Ok(names)
+    Ok(())
 }
 
 /// A snapshot that counts and is not among the readable ones.
@@ -106,21 +151,15 @@ fn by_rules(
     repo: &Repository,
     view: &View,
     mut all: Vec<SnapshotRecord>,
-) -> Result<Vec<SnapshotName>> {
+) -> Result<(Vec<SnapshotName>, Told)> {
     let filter = Filter::new(&args.filter)?;
     all.retain(|record| filter.accepts(record));
     let guard = Guard::load(repo, view, &all, &*context.ui)?;
     let groups = guard.decide(&args.keep.policy(), args.group_by, all, &Local::system(), args.yes);
     let names: Vec<SnapshotName> = groups.iter().flat_map(|group| group.dropped()).map(|record| record.name).collect();
-    if context.ui.json() {
-        print_json(context, args, &groups, &names)?;
-    } else if !context.ui.quiet() {
-        for group in &groups {
-            print_group(context, group, args.dry_run)?;
-        }
-    }
     let refused: Vec<&String> = groups.iter().flat_map(|group| &group.refused).collect();
-    let Some(first) = refused.first() else { return Ok(names) };
+    let Some(first) = refused.first() else { return Ok((names, Told::Groups(groups))) };
+    print_groups(context, args, &groups, &names, true)?;
     if groups.iter().all(|group| group.refused.is_empty() || args.yes) {
         bail!("{first}; give a rule that keeps something, or name the snapshots to forget");
     }
@@ -129,6 +168,23 @@ fn by_rules(
         format!("nothing is forgotten: {first}{more}"),
         "if that is as it should be (as after an import), --yes does it; else find out who made these snapshots",
     ))
+}
+
+fn print_groups(
+    context: &Context,
+    args: &ForgetArgs,
+    groups: &[GroupVerdict],
+    names: &[SnapshotName],
+    only_planned: bool,
+) -> Result<()> {
+    if context.ui.json() {
+        print_json(context, args, groups, names)?;
+    } else if !context.ui.quiet() {
+        for group in groups {
+            print_group(context, group, only_planned)?;
+        }
+    }
+    Ok(())
 }
 
 fn heading(key: &GroupKey) -> String {

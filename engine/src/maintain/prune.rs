@@ -9,13 +9,14 @@ use super::forget::{forget, superseded};
 use super::plan::{Plan, PlanReport, Tally, plan};
 use super::repack::{Repacked, repack, verify};
 use super::round::{Known, Round};
+use crate::backend::ErrorKind;
 use crate::crypto::random_bytes;
 use crate::error::{Error, Result};
 use crate::format::epoch::{Close, Seal};
 use crate::id::Epoch;
 use crate::monitor::Monitor;
 use crate::protocol::{self, Name, Rules};
-use crate::repo::{EpochStore, Reader, Repository, SnapshotName, names};
+use crate::repo::{EpochStore, Reader, Repository, SnapshotName, count_unnamed, names};
 
 /// How often to begin again because another maintenance run was faster.
 const MAX_TRIES: usize = 5;
@@ -116,16 +117,13 @@ pub fn prune(
             outcome.resumed.push(epoch);
             continue;
         }
-        let reader = Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &[], monitor)?;
+        let reader = Reader::open_verified(Arc::clone(repo), options.cache_dir.as_deref(), false, monitor)?;
         if !options.dry_run && reader.view().unfinished.is_some() {
             continue;
         }
         // A real one has carried on with the epoch above.
         reader.view().check_settled()?;
-        if let Some(segment) = reader.view().unreadable.first() {
-            let text = "cannot be read, so what is needed is not known; nothing is deleted: run 'check', and 'repair index'";
-            return Err(Error::damaged(names::segment(segment), text));
-        }
+        check_segments(&reader)?;
         let dropped: HashSet<SnapshotName> = superseded(repo, reader.view()).into_iter().collect();
         let plan = plan(&reader, &dropped, options, monitor)?;
         outcome.plan = plan.report.clone();
@@ -142,6 +140,26 @@ pub fn prune(
     Err(Error::Invalid("other maintenance runs are faster again and again; try again later".into()))
 }
 
+/// Fails if segments cannot be read, unless they are there and all packs are in others, as after `repair index`: the next seal
+/// leaves them out then. One that is gone stops the round in G5.
+fn check_segments(reader: &Reader) -> Result<()> {
+    let (repo, view) = (reader.repo(), reader.view());
+    let Some(first) = view.unreadable.first() else { return Ok(()) };
+    let mut needed = None;
+    if count_unnamed(repo, reader.index(), view)? > 0 {
+        needed = Some(first);
+    }
+    for segment in &view.unreadable {
+        match repo.backend().size(&names::segment(segment)) {
+            Err(e) if e.kind == ErrorKind::NotFound => needed = Some(segment),
+            size => drop(size?),
+        }
+    }
+    let Some(segment) = needed else { return Ok(()) };
+    let text = "cannot be read, so what is needed is not known; nothing is deleted: run 'check', and 'repair index'";
+    Err(Error::damaged(names::segment(segment), text))
+}
+
 /// Whether a round would change nothing.
 fn is_idle(reader: &Reader, plan: &Plan<'_>, dropped: &HashSet<SnapshotName>) -> bool {
     let view = reader.view();
@@ -149,12 +167,12 @@ fn is_idle(reader: &Reader, plan: &Plan<'_>, dropped: &HashSet<SnapshotName>) ->
     let confirmed = view.snapshots.iter().all(|s| view.sealed.contains(s));
     let indexed = view.segments.iter().all(|s| Some(s.epoch) <= sealed);
     let idle = plan.delete.is_empty() && plan.repack.is_empty() && dropped.is_empty() && view.forgotten.is_empty();
-    idle && confirmed && indexed
+    idle && confirmed && indexed && view.unreadable.is_empty()
 }
 
 /// Carries on with an epoch that another run has left.
 fn resume(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor, epoch: Epoch, close: &Close) -> Result<Seal> {
-    let reader = Reader::open(Arc::clone(repo), options.cache_dir.as_deref(), monitor)?;
+    let reader = Reader::open_verified(Arc::clone(repo), options.cache_dir.as_deref(), true, monitor)?;
     let drain = if options.now { Duration::ZERO } else { options.drain };
     let mut round = Round { reader: &reader, known: None, drain, monitor, deleted: Tally::default() };
     protocol::run(protocol::finish(&EpochStore::new(repo, monitor), &mut round, epoch, close, &Rules::ALL))

@@ -1,6 +1,6 @@
 //! What the protocol asks of maintenance in a round: waiting (G3), and deciding what is deleted (G6).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::bits::Bits;
@@ -16,7 +16,7 @@ use crate::id::Epoch;
 use crate::index::Frozen;
 use crate::monitor::Monitor;
 use crate::protocol::{Decision, Maintainer, Name, Valid};
-use crate::repo::{Reader, SnapshotName, load_segment, names, now};
+use crate::repo::{Reader, SnapshotName, names, now, sync_those_that_open};
 
 /// Sessions that began longer ago are not waited for: they were broken off, or are in no hurry.
 const STALE_SECONDS: i64 = 24 * 60 * 60;
@@ -65,10 +65,16 @@ impl Maintainer for Round<'_, '_> {
     async fn decide(&mut self, epoch: Epoch, close: &Close, valid: Valid) -> Result<Decision> {
         self.monitor.stage("deciding what is deleted");
         let repo = self.reader.repo();
-        self.reader.index().sync(&valid.segments, &|name| load_segment(repo, name))?;
+        let unreadable = &self.reader.view().unreadable;
+        let found = valid.segments.iter().filter(|segment| !unreadable.contains(segment)).copied().collect();
+        let segments = sync_those_that_open(repo, self.reader.index(), found)?;
+        let whole = segments.len() == valid.segments.len();
         let listed = list_packs(self.reader)?;
         let condemned: HashSet<Name> = close.condemned.iter().copied().collect();
         let marked = repo.load_view(self.monitor)?.damaged;
+        if !whole {
+            check_named(self.reader, epoch, &listed, |pack| condemned.contains(pack) || marked.contains(pack))?;
+        }
         let (mut missing, mut damaged, mut going, mut packs) = (HashSet::new(), HashSet::new(), HashSet::new(), 0);
         self.reader.index().packs(|ordinal, epoch, id, size| {
             packs += 1;
@@ -85,8 +91,9 @@ impl Maintainer for Round<'_, '_> {
         })?;
         believe_listing(missing.difference(&damaged).count(), packs)?;
         let known = self.known.as_ref().filter(|known| {
-            let counts: HashSet<&SegmentName> = valid.segments.iter().collect();
-            let same = known.condemned == condemned
+            let counts: HashSet<&SegmentName> = segments.iter().collect();
+            let same = whole
+                && known.condemned == condemned
                 && missing.is_subset(&known.plan.missing)
                 && marked.is_subset(&self.reader.view().damaged);
             same && known.segments.iter().all(|segment| counts.contains(segment))
@@ -108,12 +115,28 @@ impl Maintainer for Round<'_, '_> {
             }
         })?;
         let deleted: Vec<Name> = close.condemned.iter().filter(|pack| !rescued.contains(*pack)).copied().collect();
-        let segments = merge(self.reader, epoch, &valid.segments, &deleted.iter().copied().collect())?;
+        let segments = merge(self.reader, epoch, &segments, &deleted.iter().copied().collect())?;
         for size in deleted.iter().filter_map(|pack| listed.get(pack)) {
             self.deleted.packs += 1;
             self.deleted.bytes += size;
         }
         Ok(Decision { snapshots: valid.snapshots, segments, deleted, time: now() })
+    }
+}
+
+/// Where segments do not open: fails unless those that do name all packs of earlier epochs, but for those that nothing may
+/// refer to anyway.
+fn check_named(reader: &Reader, epoch: Epoch, listed: &HashMap<Name, u64>, barred: impl Fn(&Name) -> bool) -> Result<()> {
+    let mut known = HashSet::new();
+    reader.index().packs(|_, epoch, id, _| {
+        known.insert((epoch, id));
+    })?;
+    match listed.keys().find(|pack| pack.0 < epoch && !known.contains(pack) && !barred(pack)) {
+        None => Ok(()),
+        Some((epoch, id)) => {
+            let text = "is in no segment that can be read; nothing is deleted: run 'check'";
+            Err(Error::damaged(names::pack(*epoch, id), text))
+        }
     }
 }
 

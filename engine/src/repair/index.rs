@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{PackName, RepairOptions, SegmentWriter, go_on, list_packs, open, report, rounds};
+use super::{PackName, RepairOptions, SegmentWriter, go_on, list_packs, open_verified, report, rounds};
 use crate::error::Result;
 use crate::format::pack::PackRecord;
 use crate::monitor::{Counter, Monitor};
@@ -40,7 +40,7 @@ pub fn index(repo: &Arc<Repository>, options: &RepairOptions, monitor: &Arc<dyn 
 }
 
 fn round(repo: &Arc<Repository>, options: &RepairOptions, monitor: &dyn Monitor) -> Result<Option<IndexRepair>> {
-    let reader = open(repo, options, monitor)?;
+    let reader = open_verified(repo, options, monitor)?;
     let mut done = IndexRepair { unreadable_segments: reader.view().unreadable.len() as u64, ..IndexRepair::default() };
     let unknown = unknown(&reader)?;
     monitor.expect(Counter::Packs, unknown.len() as u64);

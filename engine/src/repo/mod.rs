@@ -15,6 +15,7 @@ pub use names::SnapshotName;
 pub use reader::Reader;
 pub(crate) use reader::is_missing;
 pub use segments::load_segment;
+pub(crate) use segments::{count_unnamed, sync_those_that_open};
 pub use slots::SlotInfo;
 pub use view::View;
 

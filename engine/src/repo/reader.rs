@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::segments::{load_segment, report_unreadable, sync_readable};
+use super::segments::{load_segment, report_unreadable, sync_readable, verify_held};
 use super::{Repository, View, names};
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Reader {
     /// date again.
     #[allow(clippy::needless_pass_by_value, reason = "the reader keeps it")]
     pub fn open(repo: Arc<Repository>, cache_dir: Option<&Path>, monitor: &dyn Monitor) -> Result<Self> {
-        settled(|| Self::with_view(Arc::clone(&repo), repo.load_view(monitor)?, cache_dir, true, monitor))
+        settled(|| Self::with_view(Arc::clone(&repo), repo.load_view(monitor)?, cache_dir, (true, false), monitor))
     }
 
     /// As [`Self::open`], for a writer: without what it must not refer to. `lost` packs are known to be gone and count as
@@ -120,7 +120,29 @@ impl Reader {
             }
             view.condemned.extend(lost);
             view.for_writing();
-            Self::with_view(Arc::clone(&repo), view, cache_dir, false, monitor)
+            Self::with_view(Arc::clone(&repo), view, cache_dir, (false, false), monitor)
+        })
+    }
+
+    /// As [`Self::open_for_writing`], for what must not rely on what a local cache remembers of segments: reads all segments
+    /// that the cache holds. With `fenced`, segments of a fenced epoch are not left out.
+    #[allow(clippy::needless_pass_by_value, reason = "the reader keeps it")]
+    pub(crate) fn open_verified(
+        repo: Arc<Repository>,
+        cache_dir: Option<&Path>,
+        fenced: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
+        repo.check_writable()?;
+        settled(|| {
+            let mut view = repo.load_view(monitor)?;
+            if !fenced {
+                if let Some(damage) = view.damage {
+                    return Err(Error::damaged("epochs", format!("{damage}; nothing is written until this is mended")));
+                }
+                view.for_writing();
+            }
+            Self::with_view(Arc::clone(&repo), view, cache_dir, (fenced, true), monitor)
         })
     }
 
@@ -157,11 +179,14 @@ impl Reader {
         repo: Arc<Repository>,
         mut view: View,
         cache_dir: Option<&Path>,
-        reload: bool,
+        (reload, verify): (bool, bool),
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let mut open = || -> Result<Index> {
             let index = Index::open(cache_dir, repo.id())?;
+            if verify {
+                verify_held(&repo, &index, &mut view)?;
+            }
             sync_readable(&repo, &index, &mut view)?;
             Ok(index)
         };

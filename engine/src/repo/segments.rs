@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use super::{Repository, View, names};
+use super::{Repository, View, names, parallel};
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
 use crate::format::pack::{PackRecord, SegmentName};
@@ -28,14 +28,63 @@ pub(super) fn sync_readable(repo: &Repository, index: &Index, view: &mut View) -
             Err(error) if is_lost(error) && !failed.is_empty() => {}
             _ => return result,
         }
-        let is_gone = matches!(&result, Err(Error::Backend(_)));
-        if is_gone && repo.load_view(&Collector::default())?.head != view.head {
+        if result.as_ref().is_err_and(is_gone) && repo.load_view(&Collector::default())?.head != view.head {
             // A newer seal has replaced it.
             return result;
         }
         view.segments.retain(|name| !failed.contains(name));
         view.unreadable.extend(failed);
     }
+}
+
+/// Leaves out segments that the index holds from earlier and that are not in the store any more as they were. What has the
+/// right hash was opened when it was loaded. Reads all of them.
+pub(super) fn verify_held(repo: &Repository, index: &Index, view: &mut View) -> Result<()> {
+    let held: HashSet<SegmentName> = index.segments()?.into_iter().map(|(name, _)| name).collect();
+    let held: Vec<SegmentName> = view.segments.iter().filter(|name| held.contains(name)).copied().collect();
+    let read = parallel::map(repo.backend().concurrency(), &held, |name| {
+        repo.read_named(&names::segment(name), &name.id, object::MAX_SIZE).map(drop)
+    });
+    let mut failed = HashSet::new();
+    for (name, read) in held.into_iter().zip(read) {
+        match read {
+            // A newer seal has replaced it.
+            Err(e) if is_gone(&e) && repo.load_view(&Collector::default())?.head != view.head => return Err(e),
+            Err(e) if is_lost(&e) => drop(failed.insert(name)),
+            read => read?,
+        }
+    }
+    view.segments.retain(|name| !failed.contains(name));
+    view.unreadable.extend(failed);
+    Ok(())
+}
+
+/// Makes the index hold those of `segments` that can be read, and returns them.
+///
+/// # Errors
+///
+/// What the store returns, for a segment that is gone, too; [`Error::Cache`].
+pub(crate) fn sync_those_that_open(repo: &Repository, index: &Index, mut segments: Vec<SegmentName>) -> Result<Vec<SegmentName>> {
+    loop {
+        let failed = Mutex::new(HashSet::new());
+        let load = |name: &SegmentName| {
+            let loaded = load_segment(repo, name);
+            if loaded.as_ref().is_err_and(|e| is_lost(e) && !is_gone(e)) {
+                lock(&failed).insert(*name);
+            }
+            loaded
+        };
+        let result = index.sync(&segments, &load);
+        let failed = std::mem::take(&mut *lock(&failed));
+        match result {
+            Err(e) if is_lost(&e) && !is_gone(&e) && !failed.is_empty() => segments.retain(|name| !failed.contains(name)),
+            result => return result.map(|()| segments),
+        }
+    }
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Backend(e) if e.kind == ErrorKind::NotFound)
 }
 
 fn is_lost(error: &Error) -> bool {
@@ -46,8 +95,8 @@ fn is_lost(error: &Error) -> bool {
     }
 }
 
-/// An unreadable segment is a loss only if there are packs that no other one names.
-pub(super) fn report_unreadable(repo: &Repository, index: &Index, view: &View, monitor: &dyn Monitor) -> Result<()> {
+/// Packs in the store that may be referred to and that no segment of the index names.
+pub(crate) fn count_unnamed(repo: &Repository, index: &Index, view: &View) -> Result<u64> {
     let (mut known, mut unknown) = (HashSet::new(), 0_u64);
     index.packs(|_, epoch, id, _| {
         known.insert((epoch, id));
@@ -56,6 +105,12 @@ pub(super) fn report_unreadable(repo: &Repository, index: &Index, view: &View, m
         let name = names::parse_epoch_id(&meta.key, "packs");
         unknown += u64::from(name.is_some_and(|name| !known.contains(&name) && !view.is_barred(&name)));
     })?;
+    Ok(unknown)
+}
+
+/// An unreadable segment is a loss only if there are packs that no other one names.
+pub(super) fn report_unreadable(repo: &Repository, index: &Index, view: &View, monitor: &dyn Monitor) -> Result<()> {
+    let unknown = count_unnamed(repo, index, view)?;
     for name in &view.unreadable {
         let subject = names::segment(name).to_string();
         if unknown == 0 {

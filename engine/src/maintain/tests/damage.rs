@@ -12,7 +12,7 @@ use crate::format::epoch::{Close, EpochRole};
 use crate::monitor::{Collector, Monitor};
 use crate::protocol::{self, Store};
 use crate::repair::{self, RepairOptions};
-use crate::repo::{EpochStore, SnapshotName, names};
+use crate::repo::{EpochStore, Reader, SnapshotName, names};
 use crate::snapshot;
 
 fn repair_options() -> RepairOptions {
@@ -110,4 +110,39 @@ fn packs_known_to_be_lost_do_not_stop_a_prune() {
     assert!(world.prune(&thorough()).unwrap().sealed.is_some());
     assert_eq!(world.contents(&names[4]).unwrap(), files(5));
     assert_eq!(world.check(), []);
+}
+
+#[test]
+fn an_unreadable_segment_is_replaced_once_the_index_is_repaired() {
+    for sealed in [true, false] {
+        for cached in [true, false] {
+            let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+            let cache_dir = cached.then(|| dir.path().to_owned());
+            let options = PruneOptions { cache_dir: cache_dir.clone(), ..thorough() };
+            let files = |seed| tree(&[("a", seed, 20_000), ("b", 9, 20_000)]);
+            let names: Vec<SnapshotName> = (1..4).map(|seed| world.backup(&files(seed)).unwrap()).collect();
+            if sealed {
+                world.prune(&options).unwrap();
+            }
+            drop(Reader::open(Arc::clone(&world.repo), cache_dir.as_deref(), &Collector::default()).unwrap());
+            let mut segment = None;
+            world.store.list("index/", &mut |meta| segment = Some(meta.key)).unwrap();
+            let segment = segment.unwrap();
+            let mut bytes = world.store.read(&segment, u64::MAX).unwrap().to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            world.store.overwrite(&segment, bytes);
+            forget(&world.repo, &names[..1]).unwrap();
+            let refused = world.prune(&options).unwrap_err();
+            assert!(refused.to_string().contains("repair index"), "{refused}");
+            let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
+            let repairing = RepairOptions { cache_dir, ..repair_options() };
+            assert_eq!(repair::index(&world.repo, &repairing, &monitor).unwrap().segments_written, 1);
+            assert!(world.prune(&options).unwrap().sealed.is_some());
+            assert!(world.store.read(&segment, u64::MAX).is_err(), "it is gone");
+            for (seed, name) in [(2, &names[1]), (3, &names[2])] {
+                assert_eq!(world.contents(name).unwrap(), files(seed));
+            }
+            assert_eq!(world.check(), []);
+        }
+    }
 }
