@@ -217,3 +217,16 @@ fn what_could_not_be_listed_is_not_deleted() {
     restore::run(&place.context(40), &again).expect("restores");
     assert!(!again.join("d/x").exists());
 }
+
+#[test]
+fn what_could_not_be_read_to_its_end_is_read_again() {
+    let place = Place::new();
+    // Its first byte cannot be read, whoever reads.
+    let source = std::path::Path::new("/proc/self/mem");
+    for (seconds, kind) in [(0, BackupKind::Full), (10, BackupKind::Auto), (20, BackupKind::Auto)] {
+        let context = place.context(seconds);
+        let _lock = context.cache.lock().expect("free");
+        assert_eq!(backup::run(&context, kind, source).expect("goes on"), 0);
+        assert!(place.said().contains("Error reading"), "{seconds}");
+    }
+}
