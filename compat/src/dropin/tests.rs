@@ -230,3 +230,19 @@ fn what_could_not_be_read_to_its_end_is_read_again() {
         assert!(place.said().contains("Error reading"), "{seconds}");
     }
 }
+
+#[test]
+fn a_backup_that_has_lost_its_manifest_is_not_removed() {
+    let place = Place::new();
+    place.write("a", "text", 0);
+    place.backup(0, BackupKind::Full).expect("backs up");
+    let manifest = place.path("archive").join(&place.names("manifest")[0]);
+    let bytes = fs::read(&manifest).expect("there");
+    fs::remove_file(&manifest).expect("removes");
+    let failure = place.backup(10, BackupKind::Auto).expect_err("refused");
+    assert!(failure.message.contains("its manifest is gone"), "{failure}");
+    assert_eq!(place.names("").len(), 2);
+    fs::write(&manifest, bytes).expect("puts back");
+    place.backup(20, BackupKind::Auto).expect("backs up");
+    assert_eq!(place.names("manifest").len(), 2);
+}
