@@ -246,3 +246,22 @@ fn a_backup_that_has_lost_its_manifest_is_not_removed() {
     place.backup(20, BackupKind::Auto).expect("backs up");
     assert_eq!(place.names("manifest").len(), 2);
 }
+
+#[test]
+fn what_the_archive_cannot_give_is_a_difference() {
+    let place = Place::new();
+    place.write("a", &"text ".repeat(1000), 0);
+    place.backup(0, BackupKind::Full).expect("backs up");
+    place.write("a", &"text ".repeat(1001), 10);
+    place.backup(10, BackupKind::Auto).expect("backs up");
+    // The increment's delta has nothing to go by where the full backup is another one.
+    let (context, other) = (place.context(20), Place::new());
+    other.write("b", "text", 0);
+    other.backup(0, BackupKind::Full).expect("backs up");
+    for name in other.names("") {
+        fs::copy(other.path("archive").join(&name), place.path("archive").join(&name)).expect("copies");
+    }
+    context.cache.forget(full(0));
+    assert_eq!(verify::run(&context, &place.path("source")).expect("runs"), code::GENERIC);
+    assert!(place.said().contains("cannot be had from the archive"));
+}
