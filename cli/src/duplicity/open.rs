@@ -147,15 +147,12 @@ impl Phrases {
         let mut phrases = Self { main: variable("PASSPHRASE"), sign: variable("SIGN_PASSPHRASE") };
         let reads = matches!(action, Action::Restore(..) | Action::Verify(..) | Action::ListCurrentFiles(_));
         if reads && options.encryption && phrases.main.is_none() && std::env::var_os("PASSPHRASE").is_none() && can_ask() {
-            phrases.main = Some(ask("GnuPG passphrase for decryption: ")?);
+            // None given: a key may open the archive without one.
+            phrases.main = Some(ask("GnuPG passphrase for decryption: ")?).filter(|phrase| !phrase.is_empty());
         }
         let is_symmetric = options.encrypt_keys.is_empty() && options.hidden_encrypt_keys.is_empty();
         if action.is_backup() && options.encryption && is_symmetric && phrases.main.is_none() && can_ask() {
-            let first = ask("GnuPG passphrase: ")?;
-            if *first != *ask("Retype passphrase to confirm: ")? {
-                return Err(Failure::new(code::USER, "First and second passphrases do not match!"));
-            }
-            phrases.main = Some(first);
+            phrases.main = Some(new_phrase(&mut ask)?);
         }
         Ok(phrases)
     }
@@ -163,6 +160,18 @@ impl Phrases {
     fn all(&self) -> impl Iterator<Item = &Phrase> {
         self.main.iter().chain(&self.sign)
     }
+}
+
+/// A pass phrase to encrypt with, asked for twice. Never an empty one: that would protect nothing.
+fn new_phrase(ask: &mut dyn FnMut(&str) -> Result<Phrase>) -> Result<Phrase> {
+    let first = ask("GnuPG passphrase: ")?;
+    if first.is_empty() {
+        return Err(Failure::new(code::USER, "Cannot use empty passphrase with symmetric encryption!"));
+    }
+    if *first != *ask("Retype passphrase to confirm: ")? {
+        return Err(Failure::new(code::USER, "First and second passphrases do not match!"));
+    }
+    Ok(first)
 }
 
 fn variable(name: &str) -> Option<Phrase> {
@@ -178,4 +187,20 @@ fn ask(prompt: &str) -> Result<Phrase> {
     let answer = rpassword::prompt_password(prompt).map(Zeroizing::new);
     let answer = answer.map_err(|error| Failure::new(code::EXCEPTION, format!("cannot ask for the pass phrase: {error}")))?;
     Ok(Zeroizing::new(answer.as_bytes().to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_pass_phrase_is_no_pass_phrase() {
+        let answer = |answers: [&str; 2]| {
+            let mut answers = answers.into_iter();
+            new_phrase(&mut |_| Ok(Zeroizing::new(answers.next().unwrap_or_default().as_bytes().to_vec())))
+        };
+        assert_eq!(answer(["", ""]).expect_err("empty").code, code::USER);
+        assert_eq!(answer(["a", "b"]).expect_err("different").code, code::USER);
+        assert_eq!(**answer(["a", "a"]).expect("the same"), *b"a");
+    }
 }

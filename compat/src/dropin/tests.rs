@@ -217,3 +217,51 @@ fn what_could_not_be_listed_is_not_deleted() {
     restore::run(&place.context(40), &again).expect("restores");
     assert!(!again.join("d/x").exists());
 }
+
+#[test]
+fn what_could_not_be_read_to_its_end_is_read_again() {
+    let place = Place::new();
+    // Its first byte cannot be read, whoever reads.
+    let source = std::path::Path::new("/proc/self/mem");
+    for (seconds, kind) in [(0, BackupKind::Full), (10, BackupKind::Auto), (20, BackupKind::Auto)] {
+        let context = place.context(seconds);
+        let _lock = context.cache.lock().expect("free");
+        assert_eq!(backup::run(&context, kind, source).expect("goes on"), 0);
+        assert!(place.said().contains("Error reading"), "{seconds}");
+    }
+}
+
+#[test]
+fn a_backup_that_has_lost_its_manifest_is_not_removed() {
+    let place = Place::new();
+    place.write("a", "text", 0);
+    place.backup(0, BackupKind::Full).expect("backs up");
+    let manifest = place.path("archive").join(&place.names("manifest")[0]);
+    let bytes = fs::read(&manifest).expect("there");
+    fs::remove_file(&manifest).expect("removes");
+    let failure = place.backup(10, BackupKind::Auto).expect_err("refused");
+    assert!(failure.message.contains("its manifest is gone"), "{failure}");
+    assert_eq!(place.names("").len(), 2);
+    fs::write(&manifest, bytes).expect("puts back");
+    place.backup(20, BackupKind::Auto).expect("backs up");
+    assert_eq!(place.names("manifest").len(), 2);
+}
+
+#[test]
+fn what_the_archive_cannot_give_is_a_difference() {
+    let place = Place::new();
+    place.write("a", &"text ".repeat(1000), 0);
+    place.backup(0, BackupKind::Full).expect("backs up");
+    place.write("a", &"text ".repeat(1001), 10);
+    place.backup(10, BackupKind::Auto).expect("backs up");
+    // The increment's delta has nothing to go by where the full backup is another one.
+    let (context, other) = (place.context(20), Place::new());
+    other.write("b", "text", 0);
+    other.backup(0, BackupKind::Full).expect("backs up");
+    for name in other.names("") {
+        fs::copy(other.path("archive").join(&name), place.path("archive").join(&name)).expect("copies");
+    }
+    context.cache.forget(full(0));
+    assert_eq!(verify::run(&context, &place.path("source")).expect("runs"), code::GENERIC);
+    assert!(place.said().contains("cannot be had from the archive"));
+}

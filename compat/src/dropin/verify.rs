@@ -1,6 +1,6 @@
 //! `verify`: the files of a time, compared with the source.
 //!
-//! FORMAT §16.3. Without `--compare-data` only the archive is read and checked, as in duplicity.
+//! FORMAT §16.3. Without `--compare-data` only the archive is read and checked, as in duplicity; what it cannot give is a difference too.
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -78,7 +78,8 @@ impl Verify<'_> {
             self.compared += 1;
             let before = if order.is_le() { stored.take() } else { None };
             let now = if order.is_ge() { live.take() } else { None };
-            if self.context.options.compare_data {
+            let is_lost = matches!(before, Some((_, Stored::Unknown(_))));
+            if is_lost || self.context.options.compare_data {
                 let path = before.as_ref().map(|(path, _)| path.clone()).or_else(|| now.as_ref().map(|n| n.path.clone()));
                 let path = path.unwrap_or_default();
                 if let Some(text) = self.difference(&path, before.as_ref().map(|(_, s)| s), now.as_ref())? {
@@ -111,9 +112,9 @@ impl Verify<'_> {
     fn difference(&mut self, path: &EntryPath, stored: Option<&Stored>, live: Option<&SourceEntry>) -> Result<Option<String>> {
         let name = if path.is_root() { ".".to_owned() } else { path.display() };
         let (stored, live) = match (stored, live) {
+            (Some(Stored::Unknown(why)), _) => return Ok(Some(format!("File {name} cannot be had from the archive: {why}"))),
             (None, _) => return Ok(Some(format!("New file {name}"))),
             (Some(_), None) => return Ok(Some(format!("File {name} is missing"))),
-            (Some(Stored::Unknown(why)), _) => return Ok(Some(format!("File {name} cannot be had from the archive: {why}"))),
             (Some(Stored::Entry(stored)), Some(live)) => (stored, live),
         };
         if let Some(text) = self.attributes(&name, stored, live) {

@@ -6,7 +6,7 @@ use crate::collection::{BackupSet, Chain, Collection};
 use crate::dropin::context::Context;
 use crate::dropin::failure::{Failure, Result, code};
 use crate::dropin::options::BackupKind;
-use crate::name::SetTimes;
+use crate::name::{FileKind, SetTimes};
 
 /// The sets that an increment builds on.
 pub(super) struct Base {
@@ -43,7 +43,24 @@ impl Plan {
     }
 
     /// Removes what broken-off runs have left: newer versions of duplicity restore nothing while it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the local cache has the manifest of one: then it was complete, and has lost its manifest since.
     pub fn remove_leftovers(&self, context: &Context) -> Result<()> {
+        for set in &self.leftovers {
+            if context.cache.open(FileKind::Manifest, set.times())?.is_some() {
+                let copy = context.cache.path(FileKind::Manifest, set.times(), false);
+                let text = format!(
+                    "the backup {} was complete, but its manifest is gone from {}: put it back there, from the copy {} (encrypted as \
+                     the volumes are), or give that backup up with 'cleanup --force'",
+                    set.times(),
+                    context.archive.store.location(),
+                    copy.display()
+                );
+                return Err(Failure::new(code::EXCEPTION, text));
+            }
+        }
         for set in &self.leftovers {
             context.log.warn(&format!("removing what is left of a backup that was never completed: {}", set.times()));
             let files = set.volumes().values().chain(set.signature()).chain(set.jsonstat());

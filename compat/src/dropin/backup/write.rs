@@ -244,9 +244,14 @@ impl<'a, 'c> Writer<'a, 'c> {
     }
 
     fn end_file(&mut self, reading: Reading<'_>, entry: &Entry, action: FileAction) -> Result<Option<FileAction>> {
+        let has_failed = reading.has_failed;
         let signature = reading.finish();
         let name = header::name("signature", entry, Place::Signatures);
-        let header = Header { name, size: signature.len() as u64, ..header::of(entry) };
+        let mut header = Header { name, size: signature.len() as u64, ..header::of(entry) };
+        if has_failed {
+            // Another time than its own, so that the next run reads it again.
+            header.mtime = i64::from(header.mtime == 0);
+        }
         self.set.signature(&header, &signature)?;
         self.set.changed(action, &entry.path);
         Ok(Some(action))
@@ -275,13 +280,14 @@ struct Reading<'r> {
     tally: &'r Tally,
     context: &'r Context,
     ended: bool,
+    has_failed: bool,
 }
 
 impl<'r> Reading<'r> {
     fn new(file: Box<dyn OpenFile>, entry: &Entry, tally: &'r Tally, context: &'r Context) -> Self {
         let maker = SignatureMaker::new(SignatureFormat::of_duplicity(entry.size));
         let path = entry.path.as_bytes().to_vec();
-        Self { file, maker, signature: Vec::new(), path, tally, context, ended: false }
+        Self { file, maker, signature: Vec::new(), path, tally, context, ended: false, has_failed: false }
     }
 
     /// Reads until the buffer is full or the file ends.
@@ -294,7 +300,7 @@ impl<'r> Reading<'r> {
                 Ok(n) => filled += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.ended = true;
+                    (self.ended, self.has_failed) = (true, true);
                     let name = engine::path::display_bytes(&self.path);
                     self.tally.error(&self.path, &format!("Error reading {name}: {error}; only what could be read is stored"));
                 }
