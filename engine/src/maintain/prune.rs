@@ -113,8 +113,17 @@ pub fn prune(
             && let Some((epoch, close)) = protocol::run(protocol::unfinished(&store))?
         {
             monitor.note(format!("carrying on with the maintenance of epoch {epoch}, which another run has left"));
-            resume(repo, options, monitor, epoch, &close)?;
-            outcome.resumed.push(epoch);
+            match resume(repo, options, monitor, epoch, &close) {
+                Err(error)
+                    if error.is_local() && protocol::run(protocol::unfinished(&store))?.is_none_or(|(e, _)| e != epoch) =>
+                {
+                    monitor.note(format!("another run has ended the maintenance of epoch {epoch} meanwhile"));
+                }
+                result => {
+                    result?;
+                    outcome.resumed.push(epoch);
+                }
+            }
             continue;
         }
         let reader = Reader::open_verified(Arc::clone(repo), options.cache_dir.as_deref(), false, monitor)?;
@@ -123,21 +132,45 @@ pub fn prune(
         }
         // A real one has carried on with the epoch above.
         reader.view().check_settled()?;
-        check_segments(&reader)?;
-        let dropped: HashSet<SnapshotName> = superseded(repo, reader.view()).into_iter().collect();
-        let plan = plan(&reader, &dropped, options, monitor)?;
-        outcome.plan = plan.report.clone();
-        planned(&outcome.plan);
-        if options.dry_run || is_idle(&reader, &plan, &dropped) {
-            return Ok(outcome);
-        }
-        forget(repo, &dropped.into_iter().collect::<Vec<_>>())?;
-        if let Some((seal_epoch, written, deleted)) = carry_out(&reader, &plan, options, monitor)? {
-            (outcome.sealed, outcome.written, outcome.deleted) = (Some(seal_epoch), written, deleted);
-            return Ok(outcome);
+        match attempt(&reader, options, monitor, planned, &mut outcome) {
+            Ok(true) => return Ok(outcome),
+            Ok(false) => {}
+            // What is gone is where the other run has put it.
+            Err(error) if error.is_local() && has_moved_on(&reader, monitor)? => {
+                monitor.note("another maintenance run was faster; beginning again".into());
+            }
+            Err(error) => return Err(error),
         }
     }
     Err(Error::Invalid("other maintenance runs are faster again and again; try again later".into()))
+}
+
+/// Plans and goes through a round. `false` if another run has closed the epoch.
+fn attempt(
+    reader: &Reader,
+    options: &PruneOptions,
+    monitor: &dyn Monitor,
+    planned: &mut dyn FnMut(&PlanReport),
+    outcome: &mut PruneOutcome,
+) -> Result<bool> {
+    check_segments(reader)?;
+    let dropped: HashSet<SnapshotName> = superseded(reader.repo(), reader.view()).into_iter().collect();
+    let plan = plan(reader, &dropped, options, monitor)?;
+    outcome.plan = plan.report.clone();
+    planned(&outcome.plan);
+    if options.dry_run || is_idle(reader, &plan, &dropped) {
+        return Ok(true);
+    }
+    forget(reader.repo(), &dropped.into_iter().collect::<Vec<_>>())?;
+    let Some((epoch, written, deleted)) = carry_out(reader, &plan, options, monitor)? else { return Ok(false) };
+    (outcome.sealed, outcome.written, outcome.deleted) = (Some(epoch), written, deleted);
+    Ok(true)
+}
+
+/// Whether maintenance has done something since the reader was opened.
+fn has_moved_on(reader: &Reader, monitor: &dyn Monitor) -> Result<bool> {
+    let (before, now) = (reader.view(), reader.repo().load_view(monitor)?);
+    Ok((now.head, now.epoch) != (before.head, before.epoch) || now.unfinished.is_some())
 }
 
 /// Fails if segments cannot be read, unless they are there and all packs are in others, as after `repair index`: the next seal
