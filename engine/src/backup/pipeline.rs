@@ -17,10 +17,11 @@ use crate::catalog::CatalogBuilder;
 use crate::chunker::{Chunker, DEFAULT_SIZES};
 use crate::entry::{Content, Entry, EntrySource, Kind, LazyEntry, SourceContent, SourceEntry};
 use crate::error::{Error, Result};
+use crate::format::epoch::EpochRole;
 use crate::format::snapshot::SnapshotKind;
 use crate::monitor::{Monitor, Problem};
-use crate::protocol::Commit;
-use crate::repo::{Reader, is_missing};
+use crate::protocol::{self, Commit, Store as _};
+use crate::repo::{EpochStore, Reader, is_missing};
 
 /// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
 const PACK_MEMORY: usize = 88 << 20;
@@ -434,7 +435,7 @@ impl<'a> Coordinator<'a> {
                 Ok(None)
             }
             Commit::Fenced => Ok(Some(self.again(root))),
-            Commit::Lost(lost) => Ok(Some(self.without(lost))),
+            Commit::Lost(lost) => Ok(Some(self.without(lost)?)),
         }
     }
 
@@ -448,13 +449,20 @@ impl<'a> Coordinator<'a> {
         Round::Again { parent: Some(parent), lost: Vec::new() }
     }
 
-    fn without(&self, lost: Vec<(crate::id::Epoch, crate::id::ObjectId)>) -> Round {
+    fn without(&self, lost: Vec<(crate::id::Epoch, crate::id::ObjectId)>) -> Result<Round> {
+        let reader = &self.store.reader;
+        let store = EpochStore::new(reader.repo(), &**self.monitor);
+        if protocol::run(store.has_mark(reader.view().epoch, EpochRole::Fence))? {
+            let number = lost.len();
+            self.monitor.note(format!("maintenance has deleted {number} packs meanwhile; what they held is stored again"));
+            return Ok(Round::Again { parent: None, lost });
+        }
         for (epoch, id) in &lost {
             let subject = crate::repo::names::pack(*epoch, id).to_string();
             let message = "is missing or has the wrong size; what it held is read and stored again".into();
             self.monitor.problem(Problem { subject, message });
         }
-        Round::Again { parent: None, lost }
+        Ok(Round::Again { parent: None, lost })
     }
 
     fn commit(&mut self, lost: u64) -> Result<Round> {
@@ -470,7 +478,7 @@ impl<'a> Coordinator<'a> {
             match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
                 Commit::Committed(name) => outcome.snapshot = Some(name),
                 Commit::Fenced => return Ok(self.again(root)),
-                Commit::Lost(lost) => return Ok(self.without(lost)),
+                Commit::Lost(lost) => return self.without(lost),
             }
         }
         let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
