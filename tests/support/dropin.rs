@@ -13,16 +13,28 @@ use crate::tree::{self, describe, noise};
 /// Stock duplicities; none, with a word about it, where they are absent.
 #[allow(clippy::print_stdout, reason = "says why nothing was tested")]
 pub fn stock() -> Vec<PathBuf> {
-    let given = std::env::var("DEDUPLICITY_STOCK").unwrap_or_else(|_| "duplicity".into());
-    let runs = |program: &&str| {
+    let runs = |program: &PathBuf| {
         let status = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    let found: Vec<PathBuf> = given.split(':').filter(runs).map(PathBuf::from).collect();
+    let given = match std::env::var("DEDUPLICITY_STOCK") {
+        Ok(given) => given.split(':').map(PathBuf::from).collect(),
+        Err(_) => beside_the_tests(),
+    };
+    let found: Vec<PathBuf> = given.into_iter().filter(runs).collect();
     if found.is_empty() {
-        println!("skipped: stock duplicity is not installed, and DEDUPLICITY_STOCK names none");
+        println!("skipped: stock duplicity is not installed (tests/setup.sh does it), and DEDUPLICITY_STOCK names none");
     }
     found
+}
+
+/// What `tests/setup.sh` has installed, else what is on the path.
+fn beside_the_tests() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/stock");
+    let versions = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = versions.map(|entry| entry.path().join("bin/duplicity")).collect();
+    found.sort();
+    if found.is_empty() { vec!["duplicity".into()] } else { found }
 }
 
 /// A place to work in, and how to call whoever is to work there.
