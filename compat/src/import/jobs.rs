@@ -48,7 +48,7 @@ pub(super) fn select(collection: &Collection, selection: Selection, location: &s
         Selection::Chain(number) => {
             let chains = collection.chains();
             let chain = number.checked_sub(1).and_then(|i| chains.get(i));
-            let chain = chain.ok_or_else(|| none(&format!("there is no chain {number}: there are {}", chains.len())))?;
+            let chain = chain.ok_or_else(|| none(&format!("there is no chain {number}; the last one is {}", chains.len())))?;
             jobs.chain(chain.sets());
             collection
                 .superseded()

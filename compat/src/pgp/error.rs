@@ -97,7 +97,7 @@ impl From<PgpError> for io::Error {
 
 fn wrong_passphrase(tried: usize) -> String {
     match tried {
-        0 => "a pass phrase is needed and none was given".into(),
+        0 => "a pass phrase is needed and none was given: set PASSPHRASE".into(),
         1 => "the pass phrase does not open it; if other parts of the archive have another one, give both".into(),
         n => format!("none of the {n} pass phrases opens it"),
     }

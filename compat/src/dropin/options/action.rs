@@ -110,7 +110,11 @@ fn single(command: &str, url: String) -> Result<Action, UsageError> {
 
 fn url(word: OsString) -> Result<String, UsageError> {
     let text = word.into_string().map_err(|_| UsageError("the URL is not UTF-8".to_owned()))?;
-    if is_url(OsStr::new(&text)) { Ok(text) } else { Err(UsageError(format!("'{text}' is no URL of an archive"))) }
+    if is_url(OsStr::new(&text)) {
+        Ok(text)
+    } else {
+        Err(UsageError(format!("'{text}' is no URL of an archive; a folder is file:///FOLDER")))
+    }
 }
 
 fn count(word: &OsStr) -> Result<u32, UsageError> {
