@@ -8,6 +8,7 @@ mod deflate;
 pub mod dropin;
 pub mod export;
 pub mod import;
+mod inflate;
 pub mod librsync;
 pub mod listing;
 pub mod manifest;

@@ -125,6 +125,7 @@ impl Context {
         }
         let missing = || bad(&"it is missing, so that nobody knows what belongs to the backup; 'cleanup' removes such sets");
         let file = set.manifest().ok_or_else(missing)?;
+        refuse_open(set, file)?;
         let opened = Opener::new(&self.archive).open(&Wanted::unlisted(file))?;
         let authenticated = opened.authenticated;
         // What anybody may have written must not count for more the next time.
@@ -158,6 +159,7 @@ impl Context {
         if self.cache.open(FileKind::Signature, times)?.is_none() {
             let missing = || Failure::new(18, format!("the signature file of the {times} is missing"));
             let file = set.signature().ok_or_else(missing)?;
+            refuse_open(set, file)?;
             self.log.info(&format!("Copying {} to local cache.", file.file.name));
             let mut content = opened_again(self, file)?;
             self.cache.keep(FileKind::Signature, times, &mut content)?;
@@ -172,6 +174,19 @@ impl Context {
     pub(super) fn warn_of(&self, warning: u32, path: &[u8], text: &str) {
         self.log.say(Level::WARNING, warning, &super::log::quoted(path), text);
     }
+}
+
+/// A set is encrypted as a whole: what lies open beside encrypted volumes comes from somebody without the key.
+fn refuse_open(set: &BackupSet, file: &SetFile) -> Result<()> {
+    let is_encrypted = |file: &SetFile| file.encoding == Encoding::OpenPgp;
+    if is_encrypted(file) || !set.volumes().values().any(is_encrypted) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is not encrypted, though the volumes of its backup are: it is not believed; bring back the one that belongs there, or remove it",
+        file.file.name
+    );
+    Err(Failure::new(code::EXCEPTION, text))
 }
 
 /// As [`Collection::chain_at`], of the chains that can be restored, each up to its last complete set.

@@ -265,3 +265,19 @@ fn what_the_archive_cannot_give_is_a_difference() {
     assert_eq!(verify::run(&context, &place.path("source")).expect("runs"), code::GENERIC);
     assert!(place.said().contains("cannot be had from the archive"));
 }
+
+#[test]
+fn what_lies_open_beside_encrypted_volumes_is_not_believed() {
+    let place = Place::new();
+    place.write("a", "text", 0);
+    place.backup(0, BackupKind::Full).expect("backs up");
+    let volume = place.path("archive").join(&place.names("difftar.gz")[0]);
+    fs::rename(&volume, volume.with_extension("gpg")).expect("renames");
+    let context = place.context(10);
+    context.cache.forget(full(0));
+    let failure = restore::run(&context, &place.path("restored")).expect_err("refused");
+    assert!(failure.message.contains("manifest is not encrypted"), "{failure}");
+    let set = context.collection().expect("lists").chains()[0].sets()[0].clone();
+    let failure = context.signatures(&set).err().expect("refused");
+    assert!(failure.message.contains("sigtar.gz is not encrypted"), "{failure}");
+}

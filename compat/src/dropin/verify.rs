@@ -40,6 +40,7 @@ pub fn run(context: &Context, source: &Path) -> Result<u8> {
         names: if context.options.numeric_owner { Names::numeric() } else { Names::load() },
         replay: Replay::new(context, &sets, &below)?,
         below,
+        buffers: [vec![0; BUFFER], vec![0; BUFFER]],
         compared: 0,
         differences: 0,
     };
@@ -54,6 +55,7 @@ struct Verify<'c> {
     names: Names,
     replay: Replay,
     below: EntryPath,
+    buffers: [Vec<u8>; 2],
     compared: u64,
     differences: u64,
 }
@@ -129,9 +131,9 @@ impl Verify<'_> {
             Some(Err(error)) => return Ok(Some(format!("File {name} cannot be read: {error}"))),
             None => return Ok(Some(format!("File {name} cannot be read"))),
         };
-        let mut same = false;
+        let (mut same, buffers) = (false, &mut self.buffers);
         let mut compare = |content: &mut dyn Read| -> io::Result<()> {
-            same = equal(content, &mut |buffer| file.read(buffer))?;
+            same = equal(content, &mut |buffer| file.read(buffer), buffers)?;
             Ok(())
         };
         match self.replay.content(stored, &mut compare)? {
@@ -200,11 +202,14 @@ pub(super) fn header_word(header: &Header) -> &'static str {
 }
 
 /// Whether two contents are the same to their ends.
-fn equal(a: &mut dyn Read, b: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
-    let (mut left, mut right) = (vec![0; BUFFER], vec![0; BUFFER]);
+fn equal(
+    a: &mut dyn Read,
+    b: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    [left, right]: &mut [Vec<u8>; 2],
+) -> io::Result<bool> {
     loop {
-        let n = fill(&mut |buffer| a.read(buffer), &mut left)?;
-        let m = fill(b, &mut right)?;
+        let n = fill(&mut |buffer| a.read(buffer), left)?;
+        let m = fill(b, right)?;
         if left[..n] != right[..m] {
             return Ok(false);
         }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
 use md5::Md5;
 use sha1::{Digest, Sha1};
 
@@ -12,6 +11,7 @@ use engine::error::Error;
 
 use super::Archive;
 use crate::collection::SetFile;
+use crate::inflate::Gunzip;
 use crate::manifest::VolumeHash;
 use crate::name::Encoding;
 use crate::pgp::{Integrity, Keyring, PgpError, PgpErrorKind};
@@ -141,7 +141,7 @@ impl Opener {
         let blocks = BufReader::with_capacity(BLOCK, file);
         let (content, integrity): (Box<dyn Read + Send>, _) = match kind(wanted.encoding, blocks)? {
             Decoder::Plain(reader) => (Box::new(reader), None),
-            Decoder::Gzip(reader) => (reader, None),
+            Decoder::Gzip(reader) => (Box::new(reader), None),
             Decoder::OpenPgp(reader) => {
                 let plain = self.keyring.decrypt(reader, &wanted.name)?;
                 let integrity = plain.integrity();
@@ -199,9 +199,9 @@ impl Opener {
     }
 }
 
-enum Decoder<R> {
+enum Decoder<R: io::BufRead> {
     Plain(R),
-    Gzip(Box<MultiGzDecoder<R>>),
+    Gzip(Gunzip<R>),
     OpenPgp(R),
 }
 
@@ -209,10 +209,8 @@ enum Decoder<R> {
 fn kind<R: io::BufRead>(encoding: Encoding, mut reader: R) -> Result<Decoder<R>, Unusable> {
     Ok(match encoding {
         Encoding::OpenPgp => Decoder::OpenPgp(reader),
-        Encoding::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(reader))),
-        Encoding::Plain if reader.fill_buf()?.starts_with(&[0x1f, 0x8b, 8]) => {
-            Decoder::Gzip(Box::new(MultiGzDecoder::new(reader)))
-        }
+        Encoding::Gzip => Decoder::Gzip(Gunzip::new(reader)?),
+        Encoding::Plain if reader.fill_buf()?.starts_with(&[0x1f, 0x8b, 8]) => Decoder::Gzip(Gunzip::new(reader)?),
         Encoding::Plain => Decoder::Plain(reader),
         Encoding::Smime => return Err(Unusable::Smime),
     })

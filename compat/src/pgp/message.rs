@@ -1,7 +1,7 @@
 //! What is inside the encrypted data: compression, signatures, and the content.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::{Arc, LazyLock};
 
 use sequoia_openpgp::cert::amalgamation::ValidAmalgamation;
@@ -16,13 +16,18 @@ use sequoia_openpgp::types::{HashAlgorithm, RevocationStatus};
 use sequoia_openpgp::{Cert, KeyHandle, Packet};
 
 use super::certs::Certs;
-use super::container::{BUFFER, Complete, Integrity, Plain};
+use super::container::{BUFFER, Complete, Integrity, Plain, modified};
 use super::error::{Failure, PgpError, PgpErrorKind};
+use super::frame::{Exclusive, read_full};
+use crate::inflate::Inflate;
 
 /// Compressed packets in one another; gpg writes one.
 const MAX_COMPRESSION: usize = 3;
 /// Packets inside the encrypted data; gpg writes one per compression and content, two per signature.
 const MAX_PACKETS: usize = 64;
+
+/// The header of a compressed packet of indeterminate length, and the number of DEFLATE.
+const ZIP: [u8; 2] = [0xa3, 1];
 
 /// How a signature was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +125,8 @@ impl Decrypted {
         certs: Arc<Certs>,
         name: &str,
     ) -> Result<Self, PgpErrorKind> {
-        let checks = Checks { certs, signatures: Vec::new(), packets: 0, failure: failure.clone() };
+        let (plain, unpacked) = unpack(plain).map_err(|e| what_failed(&e, &failure, integrity))?;
+        let checks = Checks { certs, signatures: Vec::new(), packets: 0, unpacked, failure: failure.clone() };
         let verifier = VerifierBuilder::from_reader(plain)
             .and_then(|builder| builder.buffer_size(BUFFER).with_policy(&*POLICY, None, checks))
             .map_err(|e| what_failed(&e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
@@ -162,6 +168,33 @@ impl Decrypted {
     }
 }
 
+/// What gpg and we compress mostly is one packet of indeterminate length, with DEFLATE (RFC 4880, 5.6): its content, inflated here,
+/// which the library would do on one processor. Anything else as it is. Also how many compressed packets were opened.
+fn unpack(mut plain: Plain) -> io::Result<(Plain, usize)> {
+    let mut start = [0; ZIP.len()];
+    let n = read_full(&mut plain, &mut start)?;
+    if start == ZIP {
+        return Ok((Box::new(Exclusive::new(Unpacked(Some(Inflate::new(plain))))), 1));
+    }
+    Ok((Box::new(Cursor::new(start).take(n as u64).chain(plain)), 0))
+}
+
+/// A packet of compressed data up to the end of the message.
+struct Unpacked(Option<Inflate<Plain>>);
+
+impl Read for Unpacked {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(inflate) = &mut self.0 else { return Ok(0) };
+        let n = inflate.read(buf)?;
+        if n > 0 || buf.is_empty() {
+            return Ok(n);
+        }
+        // Only whoever reads to the end learns whether the container is whole.
+        let more = self.0.take().map_or(Ok(0), |inflate| inflate.into_rest().read(&mut [0]))?;
+        if more > 0 { Err(modified("there is more behind the compressed data")) } else { Ok(0) }
+    }
+}
+
 impl Read for Decrypted {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(self.read_checked(buf)?)
@@ -195,13 +228,15 @@ struct Checks {
     certs: Arc<Certs>,
     signatures: Vec<Signature>,
     packets: usize,
+    /// Compressed packets around what the library sees.
+    unpacked: usize,
     failure: Failure,
 }
 
 impl VerificationHelper for Checks {
     fn inspect(&mut self, pp: &PacketParser<'_>) -> sequoia_openpgp::Result<()> {
         self.packets += 1;
-        let depth = usize::try_from(pp.recursion_depth()).unwrap_or_default();
+        let depth = self.unpacked + usize::try_from(pp.recursion_depth()).unwrap_or_default();
         let bomb = match &pp.packet {
             Packet::CompressedData(_) if depth >= MAX_COMPRESSION => format!("packed more than {MAX_COMPRESSION} times over"),
             _ if self.packets > MAX_PACKETS => format!("more than {MAX_PACKETS} packets inside"),
