@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use engine::codec::Level;
 use engine::entry::Timestamp;
+use engine::repo::HeadName;
 
 pub use self::dump::{DumpArgs, DumpFormat};
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom, PrefixArgs};
@@ -73,6 +74,12 @@ pub struct Global {
     /// Keep the index in memory and leave no cache on disk
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Fail unless the repository has this seal, as an earlier 'backup' has printed it
+    #[arg(long, global = true, value_name = "HEAD", hide_short_help = true)]
+    pub expect_head: Option<HeadName>,
+    /// Take the repository as it is, though it is older than this machine knows or lacks snapshots made here
+    #[arg(long, global = true, hide_short_help = true)]
+    pub accept_rollback: bool,
     #[command(flatten)]
     pub s3: S3Args,
 }

@@ -5,7 +5,7 @@
 //! order: [`head`] (config, keys, epochs), [`structure`] (segments, packs by name and size), [`tree`] (snapshots down to
 //! the places of their blobs), and where asked for [`data`] (the packs' bytes).
 //!
-//! What no check can see: a snapshot that was removed before a seal named it.
+//! What only the machine that has stored it can see: a snapshot that was removed before a seal named it.
 
 mod data;
 mod head;
@@ -116,12 +116,12 @@ pub fn run(
     level.validate()?;
     let check = Check { repo, monitor: &**monitor, errors: AtomicU64::new(0), gone: Mutex::default() };
     let mut report = CheckReport::default();
-    head::check(&check, &mut report)?;
+    let seals = head::check(&check, &mut report)?;
     let (view, built) = load(&check, cache_dir)?;
     report.segments = view.segments.len() as u64;
     report.blobs = built.index.len();
     let packs = structure::compare_packs(&check, &view, &built, &mut report)?;
-    tree::check(&check, &view, &built.index, &packs, &mut report)?;
+    tree::check(&check, &view, &seals, &built.index, &packs, &mut report)?;
     if built.complete {
         structure::compare_cache(&check, cache_dir, &view, &built.index);
     }

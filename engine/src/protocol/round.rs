@@ -16,6 +16,8 @@ pub struct Valid {
     pub snapshots: Vec<Name>,
     /// Segments of the seal before and of this epoch.
     pub segments: Vec<SegmentName>,
+    /// Those to forget.
+    pub forgotten: Vec<Name>,
 }
 
 /// What G6 comes to.
@@ -141,13 +143,13 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
     segments.retain(|s| there.contains(&(s.epoch, s.id)));
     segments.extend(index.iter().filter(|(e, _)| *e == epoch).map(|(epoch, id)| SegmentName { epoch: *epoch, id: *id }));
     valid.extend(snapshots.iter().filter(|(e, _)| *e == epoch));
-    let forgotten: HashSet<Name> = store.requests().await?.into_iter().flat_map(|(_, names)| names).collect();
-    valid.retain(|name| !forgotten.contains(name));
+    let requested: HashSet<Name> = store.requests().await?.into_iter().flat_map(|(_, names)| names).collect();
     segments.sort_unstable();
     segments.dedup();
     valid.sort_unstable();
     valid.dedup();
-    Ok(Valid { snapshots: valid, segments })
+    let (forgotten, snapshots) = valid.into_iter().partition(|name| requested.contains(name));
+    Ok(Valid { snapshots, segments, forgotten })
 }
 
 /// G6 and G7: the seal that ends the epoch, this one or another's, and what this one would delete.
@@ -159,7 +161,7 @@ async fn decide<S: Store, M: Maintainer>(
     valid: Valid,
     rules: &Rules,
 ) -> Result<(Seal, Vec<Name>)> {
-    let replaced = valid.segments.clone();
+    let (replaced, forgotten) = (valid.segments.clone(), valid.forgotten.clone());
     let decision = maintainer.decide(epoch, close, valid).await?;
     let condemned: HashSet<&Name> = close.condemned.iter().collect();
     if decision.deleted.iter().any(|pack| !condemned.contains(pack)) {
@@ -177,6 +179,7 @@ async fn decide<S: Store, M: Maintainer>(
         segments: if rules.merged_by_seal { decision.segments } else { Vec::new() },
         deleted: decision.deleted,
         time: decision.time,
+        forgotten,
     };
     if store.create_seal(epoch, &seal).await? {
         return Ok((seal, own));

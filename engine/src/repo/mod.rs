@@ -1,8 +1,10 @@
 //! The repository: configuration and keys, the view of what counts, reading blobs, and a writer's session.
 
 mod epochs;
+mod history;
 pub mod names;
 pub mod parallel;
+mod pin;
 mod reader;
 mod segments;
 mod slots;
@@ -11,6 +13,7 @@ mod view;
 use std::sync::Arc;
 
 pub use epochs::EpochStore;
+pub use history::{HeadName, Watch};
 pub use names::SnapshotName;
 pub use reader::Reader;
 pub(crate) use reader::is_missing;
@@ -70,6 +73,8 @@ pub struct Repository {
     keys: Keyring,
     suite: Suite,
     slot: ObjectId,
+    watch: Watch,
+    pin: Option<pin::PinFile>,
 }
 
 impl Repository {
@@ -98,7 +103,11 @@ impl Repository {
         let bytes = config.to_bytes(&keys.config).map_err(|e| Error::Invalid(e.to_string()))?;
         backend.create(&names::config(), bytes.into())?;
         backend.barrier()?;
-        Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
+        Ok(Self::opened(backend, config, keys, slot))
+    }
+
+    fn opened(backend: Arc<dyn Backend>, config: Config, keys: Keyring, slot: ObjectId) -> Self {
+        Self { backend, config, keys, suite: Suite::fastest(), slot, watch: Watch::default(), pin: None }
     }
 
     /// Whether there is a config object.
@@ -123,7 +132,7 @@ impl Repository {
         if let Some(feature) = config.read_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
         }
-        Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
+        Ok(Self::opened(backend, config, keys, slot))
     }
 
     /// Fails if this program must not write to the repository.

@@ -3,6 +3,7 @@
 mod damage;
 mod kill;
 mod policy;
+mod tamper;
 mod world;
 
 use std::sync::Arc;

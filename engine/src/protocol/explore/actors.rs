@@ -131,6 +131,7 @@ impl Store for Port {
             segments: seal.segments.into_iter().map(segment).collect(),
             deleted: pack_names(seal.deleted),
             time: NO_TIME,
+            forgotten: Vec::new(),
         };
         Ok(Some((seal_id(epoch), seal)))
     }
