@@ -3,6 +3,7 @@
 mod damage;
 mod kill;
 mod policy;
+mod power;
 mod tamper;
 mod world;
 
