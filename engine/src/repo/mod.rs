@@ -155,7 +155,8 @@ impl Repository {
         if let Some(feature) = self.config.maintain_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to maintain it")));
         }
-        if exclusive || self.backend.create_is_exclusive() {
+        // An S3 server does not say, so it is tried out.
+        if exclusive || crate::probe::create_is_exclusive(&*self.backend)? {
             return Ok(());
         }
         let place = self.backend.location();
