@@ -170,11 +170,29 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   deduplicity init -r /mnt/disk/backup
-  deduplicity init -r s3:https://s3.example.org/bucket/prefix --label 'laptop'")]
+  deduplicity init -r s3:https://s3.example.org/bucket/prefix --label 'laptop'
+  deduplicity init -r s3://bucket/prefix --lock-retention 30 --lock-mode compliance")]
 pub struct InitArgs {
     /// Name of the first password, as 'key list' shows it
     #[arg(long, default_value = "")]
     pub label: String,
+    /// Have the store keep every object for so many days, whoever asks to delete it; S3 with Object Lock
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "30")]
+    pub lock_retention: Option<u16>,
+    /// Who may lift a lock early
+    #[arg(long, value_enum, requires = "lock_retention", default_value = "governance")]
+    pub lock_mode: LockModeArg,
+    /// Lock even for less than 14 or more than 365 days
+    #[arg(long, requires = "lock_retention")]
+    pub yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LockModeArg {
+    /// Those with the permission to bypass it
+    Governance,
+    /// Nobody
+    Compliance,
 }
 
 #[derive(Args, Debug)]

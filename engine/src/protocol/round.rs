@@ -31,6 +31,8 @@ pub struct Decision {
     pub deleted: Vec<Name>,
     /// When.
     pub time: Timestamp,
+    /// Until when at least all of that is locked in the store, if it is.
+    pub locked: Option<Timestamp>,
 }
 
 /// What a round leaves to its user.
@@ -180,6 +182,7 @@ async fn decide<S: Store, M: Maintainer>(
         deleted: decision.deleted,
         time: decision.time,
         forgotten,
+        locked: decision.locked,
     };
     if store.create_seal(epoch, &seal).await? {
         return Ok((seal, own));

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Marks, Name, Request, Rules, Store, committed, has};
+use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::epoch::{EpochRole, Seal};
 use crate::format::pack::SegmentName;
@@ -20,6 +21,8 @@ pub struct View {
     pub before: Option<ObjectId>,
     /// Snapshots that it has left out because they were to be forgotten.
     pub dropped: Vec<Name>,
+    /// Until when at least the store keeps all that it needs, as it says.
+    pub locked: Option<Timestamp>,
     /// Packs that may disappear: nothing new may refer to them.
     pub condemned: HashSet<Name>,
     /// Packs that a repair has found damaged or missing: nothing new may refer to them either, but they do not disappear.
@@ -117,7 +120,7 @@ pub async fn view<S: Store>(store: &S, rules: &Rules) -> Result<Option<View>> {
     let mut valid: Vec<_> = snapshots.into_iter().filter(|(e, _)| last < Some(*e)).collect();
     if let Some((epoch, id, seal)) = seal {
         view.head = Some((epoch, id));
-        (view.before, view.dropped) = (seal.previous, seal.forgotten);
+        (view.before, view.dropped, view.locked) = (seal.previous, seal.forgotten, seal.locked);
         view.segments.extend(seal.segments);
         view.sealed = seal.snapshots.iter().map(|(epoch, id)| SnapshotName { epoch: *epoch, id: *id }).collect();
         valid.extend(seal.snapshots);

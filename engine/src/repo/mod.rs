@@ -2,6 +2,7 @@
 
 mod epochs;
 mod history;
+mod locked;
 pub mod names;
 pub mod parallel;
 mod pin;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use epochs::EpochStore;
 pub use history::{HeadName, Watch};
+pub(crate) use locked::lock_from_now;
 pub use names::SnapshotName;
 pub use reader::Reader;
 pub(crate) use reader::is_missing;
@@ -29,7 +31,7 @@ use crate::crypto::password::{Cost, DEFAULT_COST};
 use crate::crypto::{Key, Keyring, random_bytes};
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
-use crate::format::config::{Config, MAX_CONFIG, PACK_TARGETS};
+use crate::format::config::{Config, FEATURE_LOCK, MAX_CONFIG, PACK_TARGETS, Retention};
 use crate::format::object;
 use crate::format::snapshot::{self, Snapshot};
 use crate::id::{ObjectId, RepoId};
@@ -51,6 +53,8 @@ pub struct InitOptions {
     pub label: String,
     /// Who makes the repository: user and machine.
     pub origin: String,
+    /// How long the store is to keep objects, whoever asks to delete them; for stores that can lock objects.
+    pub retention: Option<Retention>,
 }
 
 impl Default for InitOptions {
@@ -61,6 +65,7 @@ impl Default for InitOptions {
             pack_target: DEFAULT_PACK_TARGET,
             label: String::new(),
             origin: String::new(),
+            retention: None,
         }
     }
 }
@@ -79,7 +84,7 @@ pub struct Repository {
 
 impl Repository {
     /// Makes a new repository: the first key slot, then the config, whose presence makes the store a repository.
-    pub fn create(backend: Arc<dyn Backend>, password: &[u8], options: &InitOptions) -> Result<Self> {
+    pub fn create(mut backend: Arc<dyn Backend>, password: &[u8], options: &InitOptions) -> Result<Self> {
         if Self::exists(&*backend)? {
             return Err(Error::RepositoryExists { location: backend.location() });
         }
@@ -87,6 +92,9 @@ impl Repository {
             return Err(Error::Invalid("chunk or pack sizes out of range".into()));
         }
         backend.prepare()?;
+        if let Some(retention) = options.retention {
+            backend = locked::begin(backend, retention)?;
+        }
         let keys = Keyring::new(Key::random());
         let config = Config {
             repo: RepoId(random_bytes()),
@@ -94,12 +102,16 @@ impl Repository {
             chunks: Some(options.chunks),
             pack_target: options.pack_target,
             read_features: vec![],
-            write_features: vec![],
+            write_features: options.retention.iter().map(|_| FEATURE_LOCK.to_owned()).collect(),
             maintain_features: vec![],
+            retention: options.retention,
         };
         let note = format_note(&options.label, &options.origin);
         let slot = slots::store(&*backend, config.repo, &keys, password, options.cost, &note)?;
         backend.barrier()?;
+        if let Some(retention) = options.retention {
+            locked::verify(&*backend, &names::slot(&slot), retention)?;
+        }
         let bytes = config.to_bytes(&keys.config).map_err(|e| Error::Invalid(e.to_string()))?;
         backend.create(&names::config(), bytes.into())?;
         backend.barrier()?;
@@ -132,12 +144,16 @@ impl Repository {
         if let Some(feature) = config.read_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
         }
+        let backend = match config.retention {
+            Some(retention) => Arc::new(locked::Locked::new(backend, retention)) as _,
+            None => backend,
+        };
         Ok(Self::opened(backend, config, keys, slot))
     }
 
     /// Fails if this program must not write to the repository.
     pub fn check_writable(&self) -> Result<()> {
-        match (self.config.write_features.first(), self.config.chunks) {
+        match (self.config.write_features.iter().find(|feature| *feature != FEATURE_LOCK), self.config.chunks) {
             (None, Some(_)) => Ok(()),
             (None, None) => {
                 Err(Error::Unsupported("the repository's chunker is unknown: a newer program is needed to write to it".into()))

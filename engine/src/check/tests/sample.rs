@@ -88,6 +88,7 @@ impl Sample {
             deleted: vec![],
             time: crate::repo::now(),
             forgotten: vec![],
+            locked: None,
         };
         let objects = [
             (EpochRole::Close, epoch::seal_close(key, id, 0, &close)),

@@ -2,6 +2,7 @@
 
 mod damage;
 mod kill;
+mod locks;
 mod policy;
 mod power;
 mod tamper;

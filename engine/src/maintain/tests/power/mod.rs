@@ -60,7 +60,7 @@ impl Story {
         let mut reports = vec![(0, Reported::default())];
         let mut said = Reported { passwords: vec![b"x"], ..Reported::default() };
         let mut report = |said: &Reported| reports.push((record.lock().unwrap().len(), said.clone()));
-        let repo = World::make(Arc::clone(&backend)).unwrap();
+        let repo = World::make(Arc::clone(&backend), &World::options()).unwrap();
         let world = World { store: Arc::new(MemBackend::new()), repo };
         said.initialized = true;
         report(&said);
