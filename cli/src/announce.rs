@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use engine::backend::{Backend, BackendError, ObjectKey, ObjectMeta};
+use engine::backend::{Backend, BackendError, ObjectKey, ObjectLock, ObjectMeta};
 use engine::monitor::Monitor;
 
 /// Between two notes.
@@ -77,6 +77,22 @@ impl Backend for Announce {
 
     fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
         self.watch(self.inner.stored_at(key))
+    }
+
+    fn can_lock(&self) -> Result<bool, BackendError> {
+        self.watch(self.inner.can_lock())
+    }
+
+    fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.watch(self.inner.create_locked(key, body, lock))
+    }
+
+    fn locked_until(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.watch(self.inner.locked_until(key))
+    }
+
+    fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.watch(self.inner.extend_lock(key, lock))
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use engine::codec::Level;
 use engine::entry::Timestamp;
+use engine::repo::HeadName;
 
 pub use self::dump::{DumpArgs, DumpFormat};
 pub use self::duplicity::{ArchiveArgs, DuplicityArgs, ImportArgs, ImportDuplicityArgs, ImportFrom, PrefixArgs};
@@ -73,6 +74,12 @@ pub struct Global {
     /// Keep the index in memory and leave no cache on disk
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Fail unless the repository has this seal, as an earlier 'backup' has printed it
+    #[arg(long, global = true, value_name = "HEAD", hide_short_help = true)]
+    pub expect_head: Option<HeadName>,
+    /// Take the repository as it is, though it is older than this machine knows or lacks snapshots made here
+    #[arg(long, global = true, hide_short_help = true)]
+    pub accept_rollback: bool,
     #[command(flatten)]
     pub s3: S3Args,
 }
@@ -163,11 +170,29 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   deduplicity init -r /mnt/disk/backup
-  deduplicity init -r s3:https://s3.example.org/bucket/prefix --label 'laptop'")]
+  deduplicity init -r s3:https://s3.example.org/bucket/prefix --label 'laptop'
+  deduplicity init -r s3://bucket/prefix --lock-retention 30 --lock-mode compliance")]
 pub struct InitArgs {
     /// Name of the first password, as 'key list' shows it
     #[arg(long, default_value = "")]
     pub label: String,
+    /// Have the store keep every object for so many days, whoever asks to delete it; S3 with Object Lock
+    #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "30")]
+    pub lock_retention: Option<u16>,
+    /// Who may lift a lock early
+    #[arg(long, value_enum, requires = "lock_retention", default_value = "governance")]
+    pub lock_mode: LockModeArg,
+    /// Lock even for less than 14 or more than 365 days
+    #[arg(long, requires = "lock_retention")]
+    pub yes: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LockModeArg {
+    /// Those with the permission to bypass it
+    Governance,
+    /// Nobody
+    Compliance,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,9 +15,10 @@ use engine::backend::local::LocalBackend;
 use engine::backend::retry::{Retry, RetryPolicy};
 use engine::backend::{Backend, ErrorKind};
 use engine::error::Error;
+use engine::format::config::Retention;
 use engine::id::RepoId;
 use engine::monitor::Monitor;
-use engine::repo::{InitOptions, Reader, Repository, names};
+use engine::repo::{HeadName, InitOptions, Reader, Repository, Watch, names};
 use engine::snapshot::{self, SnapshotRecord};
 use engine_s3::{S3Backend, S3Options};
 
@@ -40,12 +42,13 @@ pub struct Context {
     /// The user.
     pub ui: Arc<Ui>,
     global: Global,
+    told_of_cache: AtomicBool,
 }
 
 impl Context {
     /// Opens nothing yet.
     pub fn new(global: Global, ui: Arc<Ui>) -> Self {
-        Self { ui, global }
+        Self { ui, global, told_of_cache: AtomicBool::new(false) }
     }
 
     /// The user as the engine sees them.
@@ -102,7 +105,8 @@ impl Context {
 
     /// As [`Self::open`]; `meanwhile` is called when the password is there, to start what can be done while it is stretched.
     pub fn open_after(&self, meanwhile: impl FnOnce()) -> Result<Arc<Repository>> {
-        self.open_with(Source::of_repository(&self.global)?, Purpose::Existing, meanwhile)
+        let expected = self.global.expect_head.clone();
+        self.open_with(Source::of_repository(&self.global)?, Purpose::Existing, expected, meanwhile)
     }
 
     /// Opens another repository for reading; what was said of S3 and of caches holds for it, too.
@@ -113,12 +117,18 @@ impl Context {
         };
         let other = Self::new(Global { repo: Some(repo), ..self.global.clone() }, Arc::clone(&self.ui));
         let source = Source::of_other(args.from_password_file.as_deref(), args.from_password_command.as_deref())?;
-        let repo = other.open_with(source, Purpose::Other, || ())?;
+        let repo = other.open_with(source, Purpose::Other, None, || ())?;
         let cache = other.cache_dir(repo.id());
         Ok(Arc::new(Reader::open(repo, cache.as_deref(), &*self.ui)?))
     }
 
-    fn open_with(&self, source: Source, purpose: Purpose, meanwhile: impl FnOnce()) -> Result<Arc<Repository>> {
+    fn open_with(
+        &self,
+        source: Source,
+        purpose: Purpose,
+        expected: Option<HeadName>,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Arc<Repository>> {
         let backend = self.backend()?;
         // Nobody should type a password for a repository that is not there.
         if source.needs_answer() && !Repository::exists(&*backend)? {
@@ -126,25 +136,31 @@ impl Context {
         }
         let password = source.read(purpose, Ask::Once)?;
         meanwhile();
-        Ok(Arc::new(Repository::open(backend, &password)?))
+        let repo = Repository::open(backend, &password)?;
+        let watch = Watch { dir: self.cache_dir(repo.id()), expected, accept: self.global.accept_rollback };
+        Ok(Arc::new(repo.watched(watch)))
     }
 
     /// Makes the repository.
-    pub fn create(&self, label: &str) -> Result<Arc<Repository>> {
+    pub fn create(&self, label: &str, retention: Option<Retention>) -> Result<Repository> {
         let backend = self.backend()?;
         if Repository::exists(&*backend)? {
             return Err(Error::RepositoryExists { location: backend.location() }.into());
         }
         let password = Source::of_repository(&self.global)?.read(Purpose::Existing, Ask::Twice)?;
-        let options = InitOptions { label: label.to_owned(), origin: origin(), ..InitOptions::default() };
-        Ok(Arc::new(Repository::create(backend, &password, &options)?))
+        let options = InitOptions { label: label.to_owned(), origin: origin(), retention, ..InitOptions::default() };
+        Ok(Repository::create(backend, &password, &options)?)
     }
 
     /// Opens the repository, or makes it if there is none; tells whether it did.
     pub fn open_or_create(&self) -> Result<(Arc<Repository>, bool)> {
         match Repository::exists(&*self.backend()?)? {
             true => Ok((self.open()?, false)),
-            false => Ok((self.create("")?, true)),
+            false => {
+                let repo = self.create("", None)?;
+                let watch = Watch { dir: self.cache_dir(repo.id()), ..Watch::default() };
+                Ok((Arc::new(repo.watched(watch)), true))
+            }
         }
     }
 
@@ -170,7 +186,10 @@ impl Context {
         match make_cache(&base, repo) {
             Ok(dir) => Some(dir),
             Err(error) => {
-                self.ui.note(format!("no cache at {}: {error}; the index is in memory", base.display()));
+                if !self.told_of_cache.swap(true, Ordering::Relaxed) {
+                    let base = base.display();
+                    self.ui.note(format!("no cache at {base}: {error}; the index is in memory, and a rollback goes unnoticed"));
+                }
                 None
             }
         }

@@ -19,6 +19,9 @@ pub const WRONG_PASSWORD: u8 = 12;
 /// The user asked to stop.
 pub const INTERRUPTED: u8 = 130;
 
+const ROLLBACK_HINT: &str = "find out who changed the store, and keep it as it is until then; if you know why (you restored a copy of it), \
+                             --accept-rollback takes the repository as it is from now on";
+
 /// How an operation ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -79,6 +82,7 @@ fn judge(error: &anyhow::Error) -> (u8, Option<String>) {
         Some(Error::NoRepository { .. }) => (NO_REPOSITORY, None),
         Some(Error::WrongPassword { .. }) => (WRONG_PASSWORD, None),
         Some(Error::Interrupted) => (INTERRUPTED, None),
+        Some(Error::Rollback(_)) => (FAILED, hint(ROLLBACK_HINT)),
         Some(Error::Damaged { .. } | Error::MissingBlob { .. }) => {
             (FAILED, hint("'deduplicity check' tells what else is damaged"))
         }

@@ -64,15 +64,17 @@ pub fn compression(text: &str) -> Result<Level, String> {
 /// Which part of the packs to read: `N/T` or `P%`.
 pub fn subset(text: &str) -> Result<Share, String> {
     let found = match text.split_once('/') {
+        Some(("next", t)) => t.parse().ok().map(|of| Share::Next { of }),
         Some((n, t)) => n.parse().ok().zip(t.parse().ok()).map(|(number, of)| Share::Part { number, of }),
         None => text.strip_suffix('%').and_then(|p| p.parse().ok()).map(Share::Percent),
     };
     found
         .filter(|share| match *share {
             Share::Part { number, of } => (1..=of).contains(&number),
+            Share::Next { of } => of > 0,
             Share::Percent(percent) => percent > 0.0 && percent <= 100.0,
         })
-        .ok_or_else(|| "use N/T with N from 1 to T, or P% above 0 and up to 100".to_owned())
+        .ok_or_else(|| "use N/T with N from 1 to T, next/T, or P% above 0 and up to 100".to_owned())
 }
 
 /// How many snapshots a rule keeps: a number, or `unlimited`.
@@ -276,8 +278,9 @@ mod tests {
     #[test]
     fn subsets() {
         assert_eq!(subset("1/1"), Ok(Share::Part { number: 1, of: 1 }));
+        assert_eq!(subset("next/30"), Ok(Share::Next { of: 30 }));
         assert_eq!(subset("2.5%"), Ok(Share::Percent(2.5)));
-        for bad in ["0/2", "3/2", "1/0", "0%", "101%", "nan%", "50", "1/x", "-1%"] {
+        for bad in ["0/2", "3/2", "1/0", "0%", "101%", "nan%", "50", "1/x", "-1%", "next/0", "next"] {
             assert!(subset(bad).is_err(), "{bad}");
         }
     }

@@ -22,6 +22,14 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+impl From<std::time::SystemTime> for Timestamp {
+    /// 1970 for anything before.
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() }
+    }
+}
+
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {

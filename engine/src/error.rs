@@ -70,6 +70,9 @@ pub enum Error {
     /// A request that makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// The store is not what it was: rolled back, forked, or deprived of snapshots that no seal names yet.
+    #[error("{0}")]
+    Rollback(String),
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,

@@ -94,6 +94,18 @@ impl Seaweed {
         options
     }
 
+    /// Makes a new bucket with Object Lock; its name.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub fn new_locking_bucket(&self) -> String {
+        let bucket = format!("locking-{}", self.buckets.fetch_add(1, Ordering::Relaxed));
+        let backend = S3Backend::open(Self::options(self.address, &bucket, "")).expect("client");
+        backend.create_locking_bucket().expect("bucket");
+        bucket
+    }
+
     /// Makes a new bucket; its name.
     ///
     /// # Panics

@@ -160,6 +160,9 @@ Examples:
 pub struct PruneArgs {
     #[command(flatten)]
     pub pruning: PruningArgs,
+    /// Extend the locks on objects now, even if they last long enough
+    #[arg(long)]
+    pub extend_locks: bool,
     /// Only tell what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,

@@ -19,13 +19,14 @@ Examples:
   deduplicity check
   deduplicity check --read-data
   deduplicity check --read-data-subset 3/7      the third of seven parts, say on Wednesdays
+  deduplicity check --read-data-subset next/30  another thirtieth each time: all of it in thirty runs
   deduplicity check --read-data-subset 2.5%     a random sample
   deduplicity check --stored-objects -r /srv/backup    on the machine that keeps it, without the password")]
 pub struct CheckArgs {
     /// Read all packs, too, and decrypt and verify every blob
     #[arg(long, conflicts_with = "read_data_subset")]
     pub read_data: bool,
-    /// Read a part of the packs: N/T or P%
+    /// Read a part of the packs: N/T, next/T or P%
     #[arg(long, value_name = "SUBSET", value_parser = parse::subset)]
     pub read_data_subset: Option<Share>,
     /// Without a password: read every object and compare it with the hash that its name is

@@ -13,7 +13,7 @@ use engine::entry::EntrySource;
 use engine::error::Error;
 use engine::fs::{WalkOptions, WalkSource};
 use engine::monitor::Monitor;
-use engine::repo::{self, Repository};
+use engine::repo::{self, HeadName, Repository};
 use engine::snapshot::{self, SnapshotRecord};
 use serde_json::json;
 
@@ -190,6 +190,7 @@ fn report(ui: &Ui, options: &BackupOptions, outcome: &BackupOutcome, took: Durat
             "total_files_processed": totals.files, "total_bytes_processed": totals.bytes,
             "total_entries_processed": totals.entries, "total_duration": took.as_secs_f64(),
             "problems": ui.problem_count().max(o.problems), "backup_time": json::time(options.time),
+            "head": o.head.map(|head| HeadName::new(head).to_string()),
         }))?;
     } else if !ui.quiet() {
         let added = if options.dry_run { "Would add to the repository" } else { "Added to the repository" };
@@ -206,6 +207,9 @@ fn report(ui: &Ui, options: &BackupOptions, outcome: &BackupOutcome, took: Durat
         out.line(format_args!("processed {files} files, {bytes} in {}", human::duration(took)))?;
         if let Some(id) = id {
             out.line(format_args!("snapshot {} saved", id.short()))?;
+            if let Some(head) = o.head {
+                out.line(format_args!("head {}", HeadName::short(head)))?;
+            }
         }
     }
     out.flush()

@@ -66,7 +66,7 @@ fn print(context: &Context, report: &CheckReport, errors: u64, took: Duration) -
             "message_type": "summary", "command": "check", "errors": errors, "keys": r.keys, "segments": r.segments,
             "packs": r.packs, "blobs": r.blobs, "snapshots": r.snapshots, "nodes": r.nodes, "entries": r.entries,
             "packs_read": r.packs_read, "bytes_read": r.bytes_read, "unreferenced_packs": r.unreferenced_packs,
-            "unreferenced_bytes": r.unreferenced_bytes, "total_duration": took.as_secs_f64(),
+            "part": r.part, "unreferenced_bytes": r.unreferenced_bytes, "total_duration": took.as_secs_f64(),
         }))?;
     } else if !context.ui.quiet() {
         let count = human::plural;
@@ -75,7 +75,8 @@ fn print(context: &Context, report: &CheckReport, errors: u64, took: Duration) -
         let (segments, packs) = (count(r.segments, "index segment"), count(r.packs, "pack"));
         out.line(format_args!("{segments}, {packs}, {}, {}", count(r.blobs, "blob"), count(r.keys, "key")))?;
         if r.packs_read > 0 {
-            out.line(format_args!("read {} packs, {}", r.packs_read, human::bytes(r.bytes_read)))?;
+            let part = r.part.map_or_else(String::new, |part| format!(", part {part} and some others"));
+            out.line(format_args!("read {} packs, {}{part}", r.packs_read, human::bytes(r.bytes_read)))?;
         }
         if r.unreferenced_packs > 0 {
             let (packs, bytes) = (r.unreferenced_packs, human::bytes(r.unreferenced_bytes));

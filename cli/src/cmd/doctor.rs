@@ -24,11 +24,21 @@ pub fn run(context: &Context) -> Result<Status> {
     })?;
     context.ui.stage("trying out the store");
     let report = probe::run(&*backend, &ProbeOptions::default(), &*context.ui)?;
+    // A permission that only this question needs may be missing.
+    let locks = backend.can_lock().ok();
     let mut out = context.ui.out();
     if context.ui.json() {
-        out.json(&as_json(&backend.location(), &report))?;
+        let mut value = as_json(&backend.location(), &report);
+        value["object_lock"] = locks.into();
+        out.json(&value)?;
     } else {
         print(&mut out, &backend.location(), &report)?;
+        let answer = match locks {
+            Some(true) => "yes: 'init --lock-retention' uses it",
+            Some(false) => "no",
+            None => "the store does not tell",
+        };
+        out.line(format_args!("  locking objects against deletion: {answer}"))?;
     }
     out.flush()?;
     match (report.is_usable(), report.findings.iter().all(|f| f.broken.is_none()) && report.left_behind.is_empty()) {

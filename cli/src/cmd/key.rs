@@ -15,6 +15,7 @@ use crate::ui::{human, json};
 
 pub fn run(context: &Context, command: &KeyCommand) -> Result<Status> {
     let repo = context.open()?;
+    repo.check_head(&*context.ui)?;
     match command {
         KeyCommand::List => list(context, &repo)?,
         KeyCommand::Add(args) => {

@@ -1,12 +1,15 @@
 //! `snapshots`, `ls`, `cat`
 
+use std::time::SystemTime;
+
 use anyhow::{Result, bail};
 use engine::catalog::{CatalogReader, lookup};
 use engine::content;
-use engine::entry::{Entry, Kind};
+use engine::entry::{Entry, Kind, Timestamp};
 use engine::error::Error;
 use engine::format::snapshot::SnapshotKind;
 use engine::id::BlobId;
+use engine::maintain;
 use engine::path::{EntryPath, display_bytes};
 use engine::repo::Reader;
 use engine::snapshot::{self, SnapshotRecord};
@@ -26,16 +29,28 @@ pub const HEADING: [&str; 6] = ["ID", "Time", "Host", "Tags", "Paths", " Size"];
 pub fn snapshots(context: &Context, args: &FilterArgs) -> Result<Status> {
     let filter = Filter::new(args)?;
     let repo = context.open()?;
-    let mut all = snapshot::list(&repo, &repo.load_view(&*context.ui)?, &*context.ui)?;
+    let view = repo.load_view(&*context.ui)?;
+    let mut all = snapshot::list(&repo, &view, &*context.ui)?;
     all.retain(|record| filter.accepts(record));
+    let names: Vec<_> = all.iter().map(|record| record.name).collect();
+    let locks = maintain::locked_until(&repo, &view, &names)?;
     let mut out = context.ui.out();
     if context.ui.json() {
-        for record in &all {
-            out.json(&json::snapshot(record))?;
+        for (record, lock) in all.iter().zip(&locks) {
+            let mut value = json::snapshot(record);
+            if repo.config().retention.is_some() {
+                value["locked_until"] = lock.map_or(serde_json::Value::Null, |until| json::time(Timestamp::from(until)));
+            }
+            out.json(&value)?;
         }
     } else {
-        let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-        out.bytes(human::table(&HEADING, &rows).as_bytes())?;
+        let (mut heading, mut rows) = (HEADING.to_vec(), all.iter().map(row).collect::<Vec<_>>());
+        if repo.config().retention.is_some() {
+            heading.push("Locked until");
+            let text = |until: &Option<SystemTime>| until.map_or("not locked".to_owned(), |at| human::time(Timestamp::from(at)));
+            rows.iter_mut().zip(&locks).for_each(|(row, until)| row.push(text(until)));
+        }
+        out.bytes(human::table(&heading, &rows).as_bytes())?;
         out.line(format_args!("{}", human::plural(all.len() as u64, "snapshot")))?;
     }
     out.flush()?;

@@ -16,7 +16,8 @@ use crate::ui::human;
 
 pub fn run(context: &Context, args: &PruneArgs) -> Result<Status> {
     let repo = context.open()?;
-    prune(context, &repo, args.pruning.options(args.dry_run))?;
+    let options = PruneOptions { extend_locks: args.extend_locks, ..args.pruning.options(args.dry_run) };
+    prune(context, &repo, options)?;
     Ok(context.status())
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use engine::error::Error;
 use engine::format::pack::BlobKind;
-use engine::repo::Reader;
+use engine::repo::{HeadName, Reader};
 use engine::snapshot;
 use serde_json::{Value, json};
 
@@ -62,11 +62,17 @@ pub fn run(context: &Context) -> Result<Status> {
         logical.files += record.snapshot.totals.files;
         logical.bytes = logical.bytes.saturating_add(record.snapshot.totals.bytes);
     }
+    let head = reader.view().head;
     let mut out = context.ui.out();
     if context.ui.json() {
-        out.json(&to_json(&objects, &packs, &logical))?;
+        let mut value = to_json(&objects, &packs, &logical);
+        value["head"] = head.map(|head| HeadName::new(head).to_string()).into();
+        out.json(&value)?;
     } else {
         print(&mut out, &objects, &packs, &logical)?;
+        if let Some(head) = head {
+            out.line(format_args!("{:<15}{}", "head", HeadName::short(head)))?;
+        }
     }
     out.flush()?;
     Ok(context.status())

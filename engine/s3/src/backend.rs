@@ -1,7 +1,10 @@
 //! The backend itself: one method, one request, with what single servers get wrong.
 
+mod lock;
 mod raw;
 mod upload;
+#[cfg(feature = "testing")]
+mod versions;
 
 pub use raw::RawReader;
 
@@ -15,7 +18,7 @@ use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::StorageClass;
 use bytes::{Bytes, BytesMut};
-use engine::backend::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
+use engine::backend::{Backend, BackendError, ErrorKind, ObjectKey, ObjectLock, ObjectMeta};
 
 use crate::client::{Connection, connect};
 use crate::error::Failure;
@@ -121,7 +124,7 @@ impl S3Backend {
     }
 
     /// One PUT.
-    fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Failure> {
+    fn put(&self, key: &ObjectKey, body: Bytes, lock: Option<&ObjectLock>) -> Result<(), Failure> {
         let slowest = self.options.slowest_upload.max(1);
         let limit = self.options.attempt_timeout + Duration::from_secs(body.len() as u64 / slowest);
         let mut request =
@@ -132,6 +135,9 @@ impl S3Backend {
         if let Some(class) = &self.options.storage_class {
             request = request.storage_class(StorageClass::from(class.as_str()));
         }
+        if let Some(lock) = lock {
+            request = request.object_lock_mode(lock::mode(lock.mode)).object_lock_retain_until_date(lock::time(lock.until));
+        }
         let mut request = request.customize();
         if self.few_checksums.load(Ordering::Relaxed) {
             let fewer = aws_sdk_s3::config::Config::builder();
@@ -141,10 +147,10 @@ impl S3Backend {
     }
 
     /// PUTs until there is an answer that says something about the object, and not about how the request was put.
-    fn put_adapting(&self, key: &ObjectKey, body: &Bytes) -> Result<(), Failure> {
+    fn put_adapting(&self, key: &ObjectKey, body: &Bytes, lock: Option<&ObjectLock>) -> Result<(), Failure> {
         let mut conflicts = 0;
         loop {
-            let failure = match self.put(key, body.clone()) {
+            let failure = match self.put(key, body.clone(), lock) {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -285,9 +291,27 @@ impl Backend for S3Backend {
     /// A condition keeps the old object where the server honours it. Nothing is sent again here after an answer that
     /// leaves the outcome open, so `AlreadyExists` is never about this call's own object.
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        self.named(key.as_str(), self.put_adapting(key, &body))?;
+        self.named(key.as_str(), self.put_adapting(key, &body, None))?;
         self.check_class(key);
         Ok(())
+    }
+
+    fn can_lock(&self) -> Result<bool, BackendError> {
+        self.named("", self.bucket_locks())
+    }
+
+    fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.named(key.as_str(), self.put_adapting(key, &body, Some(lock)))?;
+        self.check_class(key);
+        Ok(())
+    }
+
+    fn locked_until(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.named(key.as_str(), self.lock_of(key))
+    }
+
+    fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.named(key.as_str(), self.lock_longer(key, lock))
     }
 
     fn create_is_exclusive(&self) -> bool {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
+use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectLock, ObjectMeta};
 use crate::monitor::lock;
 
 /// A method of [`Backend`].
@@ -30,6 +30,8 @@ pub enum Method {
     Delete,
     /// [`Backend::barrier`].
     Barrier,
+    /// [`Backend::locked_until`] and [`Backend::extend_lock`].
+    Lock,
 }
 
 /// What goes wrong.
@@ -228,6 +230,22 @@ impl Backend for FaultBackend {
 
     fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
         self.inner.stored_at(key)
+    }
+
+    fn can_lock(&self) -> Result<bool, BackendError> {
+        self.inner.can_lock()
+    }
+
+    fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.call(Method::Create, key.as_str(), || self.inner.create_locked(key, body, lock))
+    }
+
+    fn locked_until(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.call(Method::Lock, key.as_str(), || self.inner.locked_until(key))
+    }
+
+    fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.call(Method::Lock, key.as_str(), || self.inner.extend_lock(key, lock))
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {

@@ -3,13 +3,13 @@
 //! Knows nothing of what the objects hold, and does not shard: the caller's keys say which directory an object is in.
 //! How one object gets to disk is in [`write`].
 
+mod disk;
 mod write;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8};
@@ -19,6 +19,9 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+#[cfg(test)]
+pub(crate) use self::disk::Change;
+use self::disk::Disk;
 use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
 use crate::monitor::lock;
 
@@ -41,6 +44,7 @@ pub struct LocalBackend {
     no_direct: AtomicBool,
     /// How a finished file gets its name, see [`write::Publish`].
     publish: AtomicU8,
+    disk: Disk,
 }
 
 impl LocalBackend {
@@ -52,7 +56,15 @@ impl LocalBackend {
             syncing: Mutex::default(),
             no_direct: AtomicBool::new(false),
             publish: AtomicU8::new(write::Publish::Unknown as u8),
+            disk: Disk::default(),
         }
+    }
+
+    /// A store that records how it changes its file system.
+    #[cfg(test)]
+    pub(crate) fn recorded(root: impl Into<PathBuf>) -> (Self, std::sync::Arc<Mutex<Vec<Change>>>) {
+        let record = std::sync::Arc::default();
+        (Self { disk: Disk { record: Some(std::sync::Arc::clone(&record)) }, ..Self::new(root) }, record)
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {
@@ -153,7 +165,7 @@ impl LocalBackend {
         parts.pop();
         for part in parts {
             directory.push(part);
-            match DirBuilder::new().mode(0o700).create(&directory) {
+            match self.disk.make_directory(&directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(self.io_error(key.as_str(), "make the directory", &error));
                 }
@@ -167,7 +179,7 @@ impl LocalBackend {
     fn remove_if_empty(&self, path: &Path) {
         if let Some(parent) = path.parent().filter(|parent| *parent != self.root) {
             // Mostly it is not empty, which only the attempt tells.
-            let _ = fs::remove_dir(parent);
+            let _ = self.disk.remove_directory(parent);
         }
     }
 
@@ -202,19 +214,19 @@ impl Backend for LocalBackend {
             made.push(directory);
         }
         for directory in made.iter().rev() {
-            match DirBuilder::new().mode(0o700).create(directory) {
+            match self.disk.make_directory(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(self.io_error("", "make the directory", &error));
                 }
                 _ => {}
             }
             let parent = directory.parent().filter(|p| *p != OsStr::new("")).unwrap_or(Path::new("."));
-            write::sync_directory(parent).map_err(|e| self.io_error("", "sync the parent directory", &e))?;
+            self.disk.sync_directory(parent).map_err(|e| self.io_error("", "sync the parent directory", &e))?;
         }
         if !self.root.is_dir() {
             return Err(self.error(ErrorKind::NoStore, "", "not a directory"));
         }
-        write::sync_directory(&self.root).map_err(|e| self.io_error("", "sync the directory", &e))
+        self.disk.sync_directory(&self.root).map_err(|e| self.io_error("", "sync the directory", &e))
     }
 
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
@@ -286,9 +298,10 @@ impl Backend for LocalBackend {
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), BackendError> {
-        match fs::remove_file(self.path(key)) {
+        match self.disk.remove_file(&self.path(key)) {
             Ok(()) => {
                 self.remove_if_empty(&self.path(key));
+                self.mark_dirty(&self.path(key));
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => match self.missing(key.as_str()) {
@@ -304,7 +317,7 @@ impl Backend for LocalBackend {
         let mut todo = std::mem::take(&mut *lock(&self.dirty));
         // Deepest first, so that a name never leads to a directory whose own names are lost.
         while let Some(directory) = todo.pop_last() {
-            if let Err(error) = write::sync_directory(&directory) {
+            if let Err(error) = self.disk.sync_directory(&directory) {
                 // One that became empty was taken away, by whoever deleted the last file in it.
                 let may_be_gone = directory != self.root && directory.parent().is_some_and(Path::is_dir);
                 if error.kind() == io::ErrorKind::NotFound && may_be_gone {

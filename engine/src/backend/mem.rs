@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
-use crate::monitor::lock;
+use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectLock, ObjectMeta};
+use crate::monitor::lock as lock_mutex;
 
 /// Objects in a map. Exclusive creation, no latency, no failures.
 #[derive(Debug, Default)]
 pub struct MemBackend {
     objects: Mutex<BTreeMap<ObjectKey, Bytes>>,
+    /// Of a store that can lock: until when its objects are, deleted ones included.
+    locks: Option<Mutex<BTreeMap<ObjectKey, SystemTime>>>,
 }
 
 impl MemBackend {
@@ -21,14 +24,20 @@ impl MemBackend {
         Self::default()
     }
 
+    /// An empty store that can lock objects. Deleted ones are gone here, as they seem to be where they are kept.
+    #[must_use]
+    pub fn locking() -> Self {
+        Self { locks: Some(Mutex::default()), ..Self::default() }
+    }
+
     /// Replaces or adds an object behind the engine's back, to play a damaged or hostile store.
     pub fn overwrite(&self, key: &ObjectKey, body: impl Into<Bytes>) {
-        lock(&self.objects).insert(key.clone(), body.into());
+        lock_mutex(&self.objects).insert(key.clone(), body.into());
     }
 
     /// Number of objects.
     pub fn len(&self) -> usize {
-        lock(&self.objects).len()
+        lock_mutex(&self.objects).len()
     }
 
     /// Whether there is none.
@@ -41,7 +50,7 @@ impl MemBackend {
     }
 
     fn get(&self, key: &ObjectKey) -> Result<Bytes, BackendError> {
-        let found = lock(&self.objects).get(key).cloned();
+        let found = lock_mutex(&self.objects).get(key).cloned();
         found.ok_or_else(|| self.error(ErrorKind::NotFound, key, "no such object"))
     }
 }
@@ -60,7 +69,7 @@ impl Backend for MemBackend {
     }
 
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        let mut objects = lock(&self.objects);
+        let mut objects = lock_mutex(&self.objects);
         if objects.contains_key(key) {
             return Err(self.error(ErrorKind::AlreadyExists, key, "already exists"));
         }
@@ -70,6 +79,32 @@ impl Backend for MemBackend {
 
     fn create_is_exclusive(&self) -> bool {
         true
+    }
+
+    fn can_lock(&self) -> Result<bool, BackendError> {
+        Ok(self.locks.is_some())
+    }
+
+    fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
+        let Some(locks) = &self.locks else { return Err(self.no_locks(key)) };
+        self.create(key, body)?;
+        lock_mutex(locks).insert(key.clone(), lock.until);
+        Ok(())
+    }
+
+    fn locked_until(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        Ok(self.locks.as_ref().and_then(|locks| lock_mutex(locks).get(key).copied()))
+    }
+
+    fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
+        let Some(locks) = &self.locks else { return Err(self.no_locks(key)) };
+        self.get(key)?;
+        let mut locks = lock_mutex(locks);
+        if locks.get(key).is_some_and(|until| *until > lock.until) {
+            return Err(self.error(ErrorKind::Denied, key, "locked for longer"));
+        }
+        locks.insert(key.clone(), lock.until);
+        Ok(())
     }
 
     fn read(&self, key: &ObjectKey, max: u64) -> Result<Bytes, BackendError> {
@@ -93,7 +128,7 @@ impl Backend for MemBackend {
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(ObjectMeta)) -> Result<(), BackendError> {
         // Collected first: the callback may use the store.
-        let found: Vec<ObjectMeta> = lock(&self.objects)
+        let found: Vec<ObjectMeta> = lock_mutex(&self.objects)
             .iter()
             .filter(|(key, _)| key.as_str().starts_with(prefix))
             .map(|(key, body)| ObjectMeta { key: key.clone(), size: body.len() as u64 })
@@ -103,7 +138,7 @@ impl Backend for MemBackend {
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), BackendError> {
-        lock(&self.objects).remove(key);
+        lock_mutex(&self.objects).remove(key);
         Ok(())
     }
 

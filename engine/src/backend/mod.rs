@@ -17,6 +17,17 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
+pub use crate::format::config::LockMode;
+
+/// A promise of the store not to give an object up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLock {
+    /// Who may lift it.
+    pub mode: LockMode,
+    /// Until when; stores may keep whole seconds only.
+    pub until: SystemTime,
+}
+
 /// Name of an object: `/`-separated parts of `[a-z0-9._-]`, none empty, none starting with a dot, no part longer than
 /// 128 bytes, 255 bytes in all. No key is ever a prefix of another one followed by `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +153,36 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn stored_at(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
         let _ = key;
         Ok(None)
+    }
+
+    /// Whether this store can lock objects, as it is set up.
+    fn can_lock(&self) -> Result<bool, BackendError> {
+        Ok(false)
+    }
+
+    /// As [`Backend::create`], and nobody can destroy this object before the lock ends: what looks deleted can be brought back
+    /// by the store's own means. `Unsupported` where the store cannot.
+    fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
+        let _ = (body, lock);
+        Err(self.no_locks(key))
+    }
+
+    /// Until when an object is locked; `None` if it is not.
+    fn locked_until(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// Locks an object longer. Most stores refuse (`Denied`) to lock one for less time than it is locked already.
+    fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
+        let _ = lock;
+        Err(self.no_locks(key))
+    }
+
+    /// The answer of a store without locks.
+    fn no_locks(&self, key: &ObjectKey) -> BackendError {
+        let message = "this store cannot lock objects".to_owned();
+        BackendError { kind: ErrorKind::Unsupported, location: self.location(), key: key.to_string(), message }
     }
 
     /// The whole object. Fails with `Corrupt`, before fetching it all, if it is larger than `max` bytes.

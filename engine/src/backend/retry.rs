@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
+use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectLock, ObjectMeta};
 
 /// So many attempts are made however long the earlier ones took.
 const SURE_ATTEMPTS: u32 = 3;
@@ -130,6 +130,25 @@ impl Retry {
         }
     }
 
+    /// Creates; a repetition that meets these very bytes has succeeded before.
+    fn create_by(
+        &self,
+        key: &ObjectKey,
+        body: &Bytes,
+        mut create: impl FnMut() -> Result<(), BackendError>,
+    ) -> Result<(), BackendError> {
+        self.repeat(|again| match create() {
+            Err(error) if error.kind == ErrorKind::AlreadyExists && again => {
+                if self.holds(key, body)? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+            outcome => outcome,
+        })
+    }
+
     /// Whether the object holds just these bytes.
     fn holds(&self, key: &ObjectKey, body: &Bytes) -> Result<bool, BackendError> {
         match self.repeat(|_| self.inner.read(key, body.len() as u64)) {
@@ -154,16 +173,23 @@ impl Backend for Retry {
     }
 
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        self.repeat(|again| match self.inner.create(key, body.clone()) {
-            Err(error) if error.kind == ErrorKind::AlreadyExists && again => {
-                if self.holds(key, &body)? {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            }
-            outcome => outcome,
-        })
+        self.create_by(key, &body, || self.inner.create(key, body.clone()))
+    }
+
+    fn can_lock(&self) -> Result<bool, BackendError> {
+        self.repeat(|_| self.inner.can_lock())
+    }
+
+    fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.create_by(key, &body, || self.inner.create_locked(key, body.clone(), lock))
+    }
+
+    fn locked_until(&self, key: &ObjectKey) -> Result<Option<SystemTime>, BackendError> {
+        self.repeat(|_| self.inner.locked_until(key))
+    }
+
+    fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
+        self.repeat(|_| self.inner.extend_lock(key, lock))
     }
 
     fn create_is_exclusive(&self) -> bool {

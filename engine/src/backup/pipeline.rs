@@ -476,7 +476,10 @@ impl<'a> Coordinator<'a> {
             self.store_all()?;
             let tally = (self.queue.totals, problems, SnapshotKind::Complete, self.parent_id());
             match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
-                Commit::Committed(name) => outcome.snapshot = Some(name),
+                Commit::Committed(name) => {
+                    self.store.reader.repo().remember_snapshot(name, &**self.monitor);
+                    outcome.snapshot = Some(name);
+                }
                 Commit::Fenced => return Ok(self.again(root)),
                 Commit::Lost(lost) => return self.without(lost),
             }

@@ -3,10 +3,13 @@
 //! A few threads more than there are cores each read a pack and then work on it, so that reading goes on while the cores
 //! decompress and hash. The bytes in memory are bounded, whatever the size of packs.
 
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use bytes::BytesMut;
 
+use super::rotation::Rotation;
 use super::structure::{Fingerprint, Packs, fingerprint};
 use super::{Check, CheckLevel, CheckReport, Share};
 use crate::crypto::Key;
@@ -21,6 +24,11 @@ use crate::repo::names;
 /// Bytes of packs in memory at a time; a single larger pack is read alone.
 const MAX_BYTES: u64 = 96 << 20;
 
+/// Beside a part of the packs whose turn it is, one by chance for so many of it,
+const SURPRISE: usize = 10;
+/// and at least so many.
+const MIN_SURPRISE: usize = 10;
+
 /// A pack to be read.
 #[derive(Clone, Copy)]
 struct Job {
@@ -32,8 +40,32 @@ struct Job {
 }
 
 /// Reads the packs that `level` asks for.
-pub(super) fn check(check: &Check<'_>, packs: &Packs, level: &CheckLevel, report: &mut CheckReport) -> Result<()> {
-    let jobs = jobs(packs, level);
+pub(super) fn check(
+    check: &Check<'_>,
+    packs: &Packs,
+    level: &CheckLevel,
+    cache_dir: Option<&Path>,
+    report: &mut CheckReport,
+) -> Result<()> {
+    let CheckLevel::Subset(Share::Next { of }) = level else { return read(check, &jobs(packs, level), report) };
+    let rotation = Rotation::next(cache_dir, *of);
+    let part = CheckLevel::Subset(Share::Part { number: rotation.number, of: *of });
+    let mut chosen = jobs(packs, &part);
+    let (chosen_ids, mut others): (HashSet<ObjectId>, _) =
+        (chosen.iter().map(|job| job.id).collect(), jobs(packs, &CheckLevel::Subset(Share::Percent(100.0))));
+    others.retain(|job| !chosen_ids.contains(&job.id));
+    draw(&mut others, (chosen.len() / SURPRISE).max(MIN_SURPRISE));
+    chosen.extend(others);
+    read(check, &chosen, report)?;
+    report.part = Some(rotation.number);
+    if let Err(error) = rotation.done() {
+        check.monitor.note(format!("cannot remember which part was read: {error}; the next check reads it again"));
+    }
+    Ok(())
+}
+
+/// Reads packs on several threads.
+fn read(check: &Check<'_>, jobs: &[Job], report: &mut CheckReport) -> Result<()> {
     let total = jobs.iter().map(|job| job.size).sum();
     if jobs.is_empty() {
         return Ok(());
@@ -44,7 +76,7 @@ pub(super) fn check(check: &Check<'_>, packs: &Packs, level: &CheckLevel, report
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = check.repo.backend().concurrency().clamp(1, cores * 2);
     let (budget, read) = (Budget::new(), Mutex::new((0, 0)));
-    check.in_parallel(threads, &jobs, |plain: &mut Vec<u8>, job| {
+    check.in_parallel(threads, jobs, |plain: &mut Vec<u8>, job| {
         let _permit = budget.take(job.size);
         let bytes = one(check, job, plain)?;
         let mut read = lock(&read);
@@ -61,7 +93,7 @@ fn jobs(packs: &Packs, level: &CheckLevel) -> Vec<Job> {
     let mut jobs: Vec<Job> =
         packs.known.iter().map(|p| Job { epoch: p.epoch, id: p.id, size: p.size, expected: Some(p.fingerprint) }).collect();
     match level {
-        CheckLevel::Structure => jobs.clear(),
+        CheckLevel::Structure | CheckLevel::Subset(Share::Next { .. }) => jobs.clear(),
         CheckLevel::ReadData => {
             jobs.extend(packs.unreferenced.iter().map(|(epoch, id, size)| Job {
                 epoch: *epoch,
@@ -81,11 +113,16 @@ fn jobs(packs: &Packs, level: &CheckLevel) -> Vec<Job> {
     jobs
 }
 
-/// Keeps so many percent of the jobs, at least one, by the first steps of a Fisher-Yates shuffle with a secret seed.
+/// Keeps so many percent of the jobs, at least one.
 fn sample(jobs: &mut Vec<Job>, percent: f64) {
-    let mut chance = Key::random().prf(&[b"sample"]).finalize_xof();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let wanted = ((jobs.len() as f64 * percent / 100.0).round() as usize).clamp(1, jobs.len().max(1));
+    draw(jobs, wanted);
+}
+
+/// Keeps so many of the jobs, by the first steps of a Fisher-Yates shuffle with a secret seed.
+fn draw(jobs: &mut Vec<Job>, wanted: usize) {
+    let mut chance = Key::random().prf(&[b"sample"]).finalize_xof();
     for at in 0..wanted.min(jobs.len()) {
         let mut bytes = [0; 8];
         chance.fill(&mut bytes);

@@ -13,8 +13,11 @@ use crate::monitor::Collector;
 use crate::repo::View;
 use crate::repo::names::{self, EpochRole};
 
+/// Seals that are in order, by their epoch.
+pub(super) type Seals = BTreeMap<Epoch, ObjectId>;
+
 /// Checks all of it but the view.
-pub(super) fn check(check: &Check<'_>, report: &mut CheckReport) -> Result<()> {
+pub(super) fn check(check: &Check<'_>, report: &mut CheckReport) -> Result<Seals> {
     check.monitor.stage("keys and configuration");
     config(check)?;
     report.keys = keys(check)?;
@@ -82,7 +85,7 @@ struct Marks {
     close: Option<Option<ObjectId>>,
 }
 
-fn epochs(check: &Check<'_>) -> Result<()> {
+fn epochs(check: &Check<'_>) -> Result<Seals> {
     let mut marks: BTreeMap<Epoch, Marks> = BTreeMap::new();
     check.repo.backend().list("epochs/", &mut |meta| {
         if let Some((epoch, role)) = names::parse_epoch_role(&meta.key) {
@@ -98,7 +101,7 @@ fn epochs(check: &Check<'_>) -> Result<()> {
         }
     }
     chain(check, &marks);
-    Ok(())
+    Ok(marks.into_iter().filter_map(|(epoch, known)| Some((epoch, known.seal?.0))).collect())
 }
 
 fn read_mark(check: &Check<'_>, e: Epoch, role: EpochRole, known: &mut Marks) -> Result<()> {
@@ -121,6 +124,10 @@ fn chain(check: &Check<'_>, marks: &BTreeMap<Epoch, Marks>) {
     for (epoch, known) in marks {
         let before = epoch.checked_sub(1).and_then(|e| marks.get(&e)).and_then(|m| m.seal).map(|(id, _)| id);
         if *epoch > 0 && before.is_none() {
+            let gap = known.seal.is_some() && !marks.get(&(epoch - 1)).is_some_and(|m| m.roles.contains(&EpochRole::Seal));
+            if gap {
+                check.problem(names::epoch(epoch - 1, EpochRole::Seal), "is missing, though there are later ones");
+            }
             continue;
         }
         if known.seal.is_some_and(|(_, previous)| previous != before) {

@@ -5,11 +5,12 @@
 //! order: [`head`] (config, keys, epochs), [`structure`] (segments, packs by name and size), [`tree`] (snapshots down to
 //! the places of their blobs), and where asked for [`data`] (the packs' bytes).
 //!
-//! What no check can see: a snapshot that was removed before a seal named it.
+//! What only the machine that has stored it can see: a snapshot that was removed before a seal named it.
 
 mod data;
 mod head;
 mod node;
+mod rotation;
 mod stored;
 mod structure;
 #[cfg(test)]
@@ -53,6 +54,12 @@ pub enum Share {
         /// How many shares there are.
         of: u32,
     },
+    /// The part after the one that the last check of this kind has read, as the cache's directory remembers, so that `of` checks
+    /// read every pack; and a few more packs, chosen by chance, for a store could know which part comes next.
+    Next {
+        /// How many parts there are.
+        of: u32,
+    },
     /// So many percent of the packs, at least one, chosen by chance: the store cannot tell which.
     Percent(f64),
 }
@@ -78,6 +85,8 @@ pub struct CheckReport {
     pub packs_read: u64,
     /// Their sizes added up.
     pub bytes_read: u64,
+    /// The part that was read, from 1, where parts are read in turn.
+    pub part: Option<u32>,
     /// Packs that no segment names: left by interrupted backups, or still being written by running ones.
     pub unreferenced_packs: u64,
     /// Their sizes added up.
@@ -92,6 +101,7 @@ impl CheckLevel {
             Self::Subset(Share::Part { number, of }) if *number == 0 || number > of => {
                 Err(Error::Invalid(format!("there is no part {number} of {of}")))
             }
+            Self::Subset(Share::Next { of: 0 }) => Err(Error::Invalid("there is no part of nothing".into())),
             Self::Subset(Share::Percent(p)) if !(*p > 0.0 && *p <= 100.0) => {
                 Err(Error::Invalid(format!("{p} % is no share: it must be above 0 and at most 100")))
             }
@@ -116,17 +126,17 @@ pub fn run(
     level.validate()?;
     let check = Check { repo, monitor: &**monitor, errors: AtomicU64::new(0), gone: Mutex::default() };
     let mut report = CheckReport::default();
-    head::check(&check, &mut report)?;
+    let seals = head::check(&check, &mut report)?;
     let (view, built) = load(&check, cache_dir)?;
     report.segments = view.segments.len() as u64;
     report.blobs = built.index.len();
     let packs = structure::compare_packs(&check, &view, &built, &mut report)?;
-    tree::check(&check, &view, &built.index, &packs, &mut report)?;
+    tree::check(&check, &view, &seals, &built.index, &packs, &mut report)?;
     if built.complete {
         structure::compare_cache(&check, cache_dir, &view, &built.index);
     }
     drop(built);
-    data::check(&check, &packs, level, &mut report)?;
+    data::check(&check, &packs, level, cache_dir, &mut report)?;
     if check.settle(&view)? {
         monitor.note("maintenance went on meanwhile, and objects it has replaced could not be looked at: check again".into());
     }

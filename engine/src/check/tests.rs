@@ -169,7 +169,16 @@ fn parts_cover_all_packs_and_a_sample_is_never_empty() {
     assert_eq!(read(50.0), all.packs.div_ceil(2));
     assert_eq!(read(100.0), all.packs);
     let monitor: Arc<dyn Monitor> = Arc::new(Collector::default());
+    let memory = tempfile::tempdir().unwrap();
+    let next = || run(&sample.repo, Some(memory.path()), &CheckLevel::Subset(Share::Next { of: 3 }), &monitor).unwrap();
+    let mut turns = [next(), next(), next()].map(|report| {
+        assert!(report.errors == 0 && report.packs_read >= 10, "some are read by chance: {report:?}");
+        report.part
+    });
+    turns.sort_unstable();
+    assert_eq!(turns, [Some(1), Some(2), Some(3)]);
     for share in [
+        Share::Next { of: 0 },
         Share::Part { number: 0, of: 3 },
         Share::Part { number: 4, of: 3 },
         Share::Percent(0.0),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 
+use super::head::Seals;
 use super::node::{Found, Pending, Role, Shape};
 use super::structure::Packs;
 use super::{Check, CheckReport};
@@ -57,9 +58,17 @@ pub(super) struct Walk<'a> {
 }
 
 /// Reads all snapshots and walks their trees.
-pub(super) fn check(check: &Check<'_>, view: &View, index: &Index, packs: &Packs, report: &mut CheckReport) -> Result<()> {
+pub(super) fn check(
+    check: &Check<'_>,
+    view: &View,
+    seals: &Seals,
+    index: &Index,
+    packs: &Packs,
+    report: &mut CheckReport,
+) -> Result<()> {
     check.monitor.stage("snapshots");
     let roots = read_snapshots(check, view)?;
+    compare_heads(check, view, seals, &roots);
     report.snapshots = roots.len() as u64;
     let walk = Walk { check, index, missing: &packs.missing, roots };
     let mut trees = Trees { walk: &walk, stack: Vec::new(), seen: HashMap::new(), nodes: 0, entries: 0 };
@@ -89,6 +98,20 @@ fn read_snapshots(check: &Check<'_>, view: &View) -> Result<Vec<Root>> {
     let mut roots = std::mem::take(&mut *lock(&roots));
     roots.sort_by_key(|r| std::cmp::Reverse((r.snapshot.time, r.name)));
     Ok(roots)
+}
+
+/// Each snapshot names the latest seal that its writer knew: another one than is there shows that the history was replaced,
+/// or that machines are shown different stores.
+fn compare_heads(check: &Check<'_>, view: &View, seals: &Seals, roots: &[Root]) {
+    // A seal that is missing or damaged below later ones is a finding already, and one may have come up since they were read.
+    let latest = view.head.map(|(epoch, _)| epoch).max(seals.keys().next_back().copied());
+    for root in roots {
+        let Some((epoch, id)) = root.snapshot.head else { continue };
+        if seals.get(&epoch).map_or(Some(epoch) > latest, |there| *there != id) {
+            let seen = format!("its writer saw a seal of epoch {epoch} that is not there ({})", id.short());
+            check.problem(names::snapshot(&root.name), format!("{seen}: the history was replaced or forked"));
+        }
+    }
 }
 
 impl Walk<'_> {

@@ -18,6 +18,37 @@ pub const PACK_TARGETS: std::ops::RangeInclusive<u32> = 1 << 20..=128 << 20;
 /// Chunker id of FastCDC over a secret gear table.
 pub const CHUNKER_GEAR: u32 = 1;
 
+/// Days for which objects may be locked.
+pub const RETENTION_DAYS: std::ops::RangeInclusive<u16> = 1..=3650;
+/// Feature needed to write where objects are locked: a program that does not know it would store unlocked ones.
+pub const FEATURE_LOCK: &str = "object-lock";
+
+/// Who may lift a lock before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Who has a special permission.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+/// How long the store is to keep objects, whoever asks to delete them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Who may lift it.
+    pub mode: LockMode,
+    /// Days, in [`RETENTION_DAYS`].
+    pub days: u16,
+}
+
+impl Retention {
+    /// The same.
+    #[must_use]
+    pub fn time(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(u64::from(self.days) * 24 * 60 * 60)
+    }
+}
+
 /// What is set once, at init, for a whole repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -35,6 +66,8 @@ pub struct Config {
     pub write_features: Vec<String>,
     /// Names of features without which no maintenance may run.
     pub maintain_features: Vec<String>,
+    /// How long objects are locked; not at all without.
+    pub retention: Option<Retention>,
 }
 
 impl Config {
@@ -47,7 +80,7 @@ impl Config {
         let header = Header { kind: ObjectKind::Config, repo: self.repo, epoch: 0, nonce: [0; 24] };
         let mut out = header.to_bytes().to_vec();
         cbor::encode_into(&mut out, |e| {
-            e.map(6)?;
+            e.map(6 + u64::from(self.retention.is_some()))?;
             e.u8(0)?.array(2)?.i64(self.created.seconds)?.u32(self.created.nanos)?;
             e.u8(1)?.array(4)?.u32(CHUNKER_GEAR)?.u32(chunks.min)?.u32(chunks.average)?.u32(chunks.max)?;
             e.u8(2)?.u32(self.pack_target)?;
@@ -56,6 +89,9 @@ impl Config {
                 for name in names {
                     e.str(name)?;
                 }
+            }
+            if let Some(Retention { mode, days }) = self.retention {
+                e.u8(7)?.array(2)?.u8(if mode == LockMode::Compliance { 2 } else { 1 })?.u16(days)?;
             }
             Ok(())
         });
@@ -82,6 +118,7 @@ impl Config {
             return Err(FormatError::NotAuthentic);
         }
         let (mut created, mut chunks, mut target, mut features) = (None, None, None, [None, None, None]);
+        let mut lock = None;
         let mut d = Decoder::new(text.get(HEADER_LEN..).unwrap_or_default());
         cbor::map(&mut d, |field, d| {
             match field {
@@ -89,6 +126,7 @@ impl Config {
                 1 => chunks = Some(chunker(d)?),
                 2 => target = Some(d.u32()?),
                 3..=5 => features[field as usize - 3] = Some(cbor::array(d, |d| Ok(d.str()?.to_owned()))?),
+                7 => lock = Some(retention(d)?),
                 _ => return Ok(false),
             }
             Ok(true)
@@ -107,6 +145,7 @@ impl Config {
             read_features: required(read, 3)?,
             write_features: required(write, 4)?,
             maintain_features: required(maintain, 5)?,
+            retention: lock,
         })
     }
 }
@@ -121,6 +160,20 @@ fn chunker(d: &mut Decoder<'_>) -> cbor::Result<Option<ChunkSizes>> {
     }
     let sizes = ChunkSizes { min: d.u32()?, average: d.u32()?, max: d.u32()? };
     if count == 4 && sizes.are_valid() { Ok(Some(sizes)) } else { Err(cbor::CborError::Invalid("impossible chunk sizes")) }
+}
+
+fn retention(d: &mut Decoder<'_>) -> cbor::Result<Retention> {
+    let bad = cbor::CborError::Invalid("impossible retention");
+    if d.array()? != Some(2) {
+        return Err(bad);
+    }
+    let mode = match d.u8()? {
+        1 => LockMode::Governance,
+        2 => LockMode::Compliance,
+        _ => return Err(bad),
+    };
+    let days = d.u16()?;
+    if RETENTION_DAYS.contains(&days) { Ok(Retention { mode, days }) } else { Err(bad) }
 }
 
 /// Seconds and nanoseconds.
@@ -155,6 +208,7 @@ mod tests {
             read_features: vec![],
             write_features: vec!["x".into()],
             maintain_features: vec![],
+            retention: Some(Retention { mode: LockMode::Compliance, days: 30 }),
         };
         let good = config.to_bytes(&key).expect("encodes");
         assert_eq!(Config::parse(&key, &good).expect("parses"), config);

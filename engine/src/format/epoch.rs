@@ -65,6 +65,10 @@ pub struct Seal {
     pub deleted: Vec<(Epoch, ObjectId)>,
     /// When it was made.
     pub time: Timestamp,
+    /// Snapshots that the seal before named or that belong to this epoch, and that are left out because a request names them.
+    pub forgotten: Vec<(Epoch, ObjectId)>,
+    /// Until when at least the store keeps all that this seal names and needs; where objects are locked.
+    pub locked: Option<Timestamp>,
 }
 
 fn put_names(e: &mut cbor::Out<'_>, names: impl ExactSizeIterator<Item = (Epoch, ObjectId)>) -> cbor::EncodeResult {
@@ -118,12 +122,16 @@ pub fn open_close(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result
 /// Seals a seal.
 pub fn seal_seal(key: &Key, repo: RepoId, epoch: Epoch, seal: &Seal) -> Result<Vec<u8>, FormatError> {
     let body = cbor::encode(|e| {
-        e.map(5)?;
+        e.map(6 + u64::from(seal.locked.is_some()))?;
         put_previous(e.u8(0)?, seal.previous.as_ref())?;
         put_names(e.u8(1)?, seal.snapshots.iter().copied())?;
         put_names(e.u8(2)?, seal.segments.iter().map(|s| (s.epoch, s.id)))?;
         put_names(e.u8(3)?, seal.deleted.iter().copied())?;
         e.u8(4)?.array(2)?.i64(seal.time.seconds)?.u32(seal.time.nanos)?;
+        put_names(e.u8(5)?, seal.forgotten.iter().copied())?;
+        if let Some(locked) = seal.locked {
+            e.u8(6)?.array(2)?.i64(locked.seconds)?.u32(locked.nanos)?;
+        }
         Ok(())
     });
     object::seal(key, ObjectKind::Seal, repo, epoch, &body)
@@ -133,12 +141,14 @@ pub fn seal_seal(key: &Key, repo: RepoId, epoch: Epoch, seal: &Seal) -> Result<V
 pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Seal, FormatError> {
     let body = object::open(key, ObjectKind::Seal, repo, epoch, bytes)?;
     let mut d = Decoder::new(&body);
-    let (mut previous, mut names, mut time) = (None, [None, None, None], None);
+    let (mut previous, mut names, mut time, mut forgotten, mut locked) = (None, [None, None, None], None, Vec::new(), None);
     cbor::map(&mut d, |field, d| {
         match field {
             0 => previous = get_previous(d)?,
             1..=3 => names[field as usize - 1] = Some(cbor::array(d, get_head)?),
             4 => time = Some(timestamp(d)?),
+            5 => forgotten = cbor::array(d, get_head)?,
+            6 => locked = Some(timestamp(d)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -146,7 +156,15 @@ pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<
     cbor::finish(&d)?;
     let [snapshots, segments, deleted] = names;
     let segments = required(segments, 2)?.into_iter().map(|(epoch, id)| SegmentName { epoch, id }).collect();
-    Ok(Seal { previous, snapshots: required(snapshots, 1)?, segments, deleted: required(deleted, 3)?, time: required(time, 4)? })
+    Ok(Seal {
+        previous,
+        snapshots: required(snapshots, 1)?,
+        segments,
+        deleted: required(deleted, 3)?,
+        time: required(time, 4)?,
+        forgotten,
+        locked,
+    })
 }
 
 /// Seals an object without content: a fence or a done.
@@ -174,6 +192,8 @@ mod tests {
             segments: vec![SegmentName { epoch: 2, id: ObjectId([7; 32]) }],
             deleted: vec![],
             time: Timestamp { seconds: 8, nanos: 9 },
+            forgotten: vec![(0, ObjectId([8; 32]))],
+            locked: Some(Timestamp { seconds: 9, nanos: 0 }),
         };
         assert_eq!(open_seal(&key, repo, 5, &seal_seal(&key, repo, 5, &seal).expect("seals")).expect("opens"), seal);
         let fence = seal_mark(&key, ObjectKind::Fence, repo, 5).expect("seals");

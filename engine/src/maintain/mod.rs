@@ -6,6 +6,7 @@
 mod bits;
 mod forget;
 pub mod guard;
+mod locks;
 mod mark;
 mod merge;
 mod plan;
@@ -17,5 +18,6 @@ mod round;
 mod tests;
 
 pub use forget::{Undeleted, forget, superseded, undelete};
+pub use locks::{guaranteed_until, locked_until};
 pub use plan::{PlanReport, Tally};
 pub use prune::{PruneOptions, PruneOutcome, prune};

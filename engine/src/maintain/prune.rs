@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::forget::{forget, superseded};
+use super::locks;
 use super::plan::{Plan, PlanReport, Tally, plan};
 use super::repack::{Repacked, repack, verify};
 use super::round::{Known, Round};
@@ -35,6 +36,8 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// The caller answers for it that no other maintenance runs: for stores that cannot create an object exclusively.
     pub exclusive: bool,
+    /// Locks on objects are extended, even if they last long enough.
+    pub extend_locks: bool,
     /// How long to wait for running backups.
     pub drain: Duration,
     /// Where the index cache lives; in memory without one.
@@ -49,6 +52,7 @@ impl Default for PruneOptions {
             now: false,
             dry_run: false,
             exclusive: false,
+            extend_locks: false,
             drain: Duration::from_secs(10 * 60),
             cache_dir: None,
         }
@@ -158,7 +162,8 @@ fn attempt(
     let plan = plan(reader, &dropped, options, monitor)?;
     outcome.plan = plan.report.clone();
     planned(&outcome.plan);
-    if options.dry_run || is_idle(reader, &plan, &dropped) {
+    let locks = options.extend_locks || locks::is_due(reader.repo(), reader.view(), SystemTime::now());
+    if options.dry_run || (!locks && is_idle(reader, &plan, &dropped)) {
         return Ok(true);
     }
     forget(reader.repo(), &dropped.into_iter().collect::<Vec<_>>())?;
@@ -207,7 +212,8 @@ fn is_idle(reader: &Reader, plan: &Plan<'_>, dropped: &HashSet<SnapshotName>) ->
 fn resume(repo: &Arc<Repository>, options: &PruneOptions, monitor: &dyn Monitor, epoch: Epoch, close: &Close) -> Result<Seal> {
     let reader = Reader::open_verified(Arc::clone(repo), options.cache_dir.as_deref(), true, monitor)?;
     let drain = if options.now { Duration::ZERO } else { options.drain };
-    let mut round = Round { reader: &reader, known: None, drain, monitor, deleted: Tally::default() };
+    let mut round =
+        Round { reader: &reader, known: None, drain, monitor, extend_locks: options.extend_locks, deleted: Tally::default() };
     protocol::run(protocol::finish(&EpochStore::new(repo, monitor), &mut round, epoch, close, &Rules::ALL))
 }
 
@@ -231,7 +237,8 @@ fn carry_out(
     }
     let known = Known { plan, segments: reader.view().segments.iter().copied().chain(segments).collect(), condemned };
     let drain = if options.now { Duration::ZERO } else { options.drain };
-    let mut round = Round { reader, known: Some(known), drain, monitor, deleted: Tally::default() };
+    let mut round =
+        Round { reader, known: Some(known), drain, monitor, extend_locks: options.extend_locks, deleted: Tally::default() };
     monitor.stage("deleting");
     protocol::run(protocol::finish(&store, &mut round, epoch, &close, &Rules::ALL))?;
     Ok(Some((epoch, written, round.deleted)))

@@ -1,12 +1,15 @@
 //! What the protocol asks of maintenance in a round: waiting (G3), and deciding what is deleted (G6).
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::bits::Bits;
+use super::locks;
 use super::mark::{Reference, walk};
 use super::merge::merge;
 use super::plan::{Plan, believe_listing, list_packs, missing_blob, read_roots};
+use crate::backend::ObjectKey;
+use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::epoch::Close;
 use crate::format::object;
@@ -38,6 +41,8 @@ pub(super) struct Round<'p, 'a> {
     pub(super) known: Option<Known<'p, 'a>>,
     pub(super) drain: Duration,
     pub(super) monitor: &'p dyn Monitor,
+    /// Locks are extended, however long they last.
+    pub(super) extend_locks: bool,
     /// Bytes of the packs that were decided to be deleted, as the store lists them.
     pub(super) deleted: super::plan::Tally,
 }
@@ -115,12 +120,14 @@ impl Maintainer for Round<'_, '_> {
             }
         })?;
         let deleted: Vec<Name> = close.condemned.iter().filter(|pack| !rescued.contains(*pack)).copied().collect();
-        let segments = merge(self.reader, epoch, &segments, &deleted.iter().copied().collect())?;
+        let going: HashSet<Name> = deleted.iter().copied().collect();
+        let segments = merge(self.reader, epoch, &segments, &going)?;
         for size in deleted.iter().filter_map(|pack| listed.get(pack)) {
             self.deleted.packs += 1;
             self.deleted.bytes += size;
         }
-        Ok(Decision { snapshots: valid.snapshots, segments, deleted, time: now() })
+        let locked = self.lock(&valid.snapshots, &segments, listed.keys().filter(|pack| !going.contains(*pack)))?;
+        Ok(Decision { snapshots: valid.snapshots, segments, deleted, time: now(), locked })
     }
 }
 
@@ -141,6 +148,24 @@ fn check_named(reader: &Reader, epoch: Epoch, listed: &HashMap<Name, u64>, barre
 }
 
 impl Round<'_, '_> {
+    /// Extends the locks of all that stays, if it is time; until when it is locked at least. Packs that no segment names yet may
+    /// be of a running backup, whose snapshot will rely on them.
+    fn lock<'n>(
+        &self,
+        snapshots: &[Name],
+        segments: &[SegmentName],
+        packs: impl Iterator<Item = &'n Name>,
+    ) -> Result<Option<Timestamp>> {
+        let (repo, view) = (self.reader.repo(), self.reader.view());
+        if !self.extend_locks && !locks::is_due(repo, view, SystemTime::now()) {
+            return Ok(view.locked);
+        }
+        let mut objects: Vec<ObjectKey> = packs.map(|(epoch, id)| names::pack(*epoch, id)).collect();
+        objects.extend(segments.iter().map(names::segment));
+        objects.extend(snapshots.iter().map(|(epoch, id)| names::snapshot(&SnapshotName { epoch: *epoch, id: *id })));
+        locks::extend(repo, objects, self.monitor)
+    }
+
     /// Who announced a session in an epoch and has not taken it back.
     fn running(&self, epoch: Epoch) -> Result<Vec<String>> {
         let repo = self.reader.repo();

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 pub use round::{Decision, Maintainer, Valid, close, finish, unfinished};
-pub use view::{View, view};
+pub use view::{View, head, view};
 pub use write::{Commit, Writer, commit};
 
 use crate::error::{Error, Result};

@@ -16,6 +16,8 @@ pub struct Valid {
     pub snapshots: Vec<Name>,
     /// Segments of the seal before and of this epoch.
     pub segments: Vec<SegmentName>,
+    /// Those to forget.
+    pub forgotten: Vec<Name>,
 }
 
 /// What G6 comes to.
@@ -29,6 +31,8 @@ pub struct Decision {
     pub deleted: Vec<Name>,
     /// When.
     pub time: Timestamp,
+    /// Until when at least all of that is locked in the store, if it is.
+    pub locked: Option<Timestamp>,
 }
 
 /// What a round leaves to its user.
@@ -141,13 +145,13 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
     segments.retain(|s| there.contains(&(s.epoch, s.id)));
     segments.extend(index.iter().filter(|(e, _)| *e == epoch).map(|(epoch, id)| SegmentName { epoch: *epoch, id: *id }));
     valid.extend(snapshots.iter().filter(|(e, _)| *e == epoch));
-    let forgotten: HashSet<Name> = store.requests().await?.into_iter().flat_map(|(_, names)| names).collect();
-    valid.retain(|name| !forgotten.contains(name));
+    let requested: HashSet<Name> = store.requests().await?.into_iter().flat_map(|(_, names)| names).collect();
     segments.sort_unstable();
     segments.dedup();
     valid.sort_unstable();
     valid.dedup();
-    Ok(Valid { snapshots: valid, segments })
+    let (forgotten, snapshots) = valid.into_iter().partition(|name| requested.contains(name));
+    Ok(Valid { snapshots, segments, forgotten })
 }
 
 /// G6 and G7: the seal that ends the epoch, this one or another's, and what this one would delete.
@@ -159,7 +163,7 @@ async fn decide<S: Store, M: Maintainer>(
     valid: Valid,
     rules: &Rules,
 ) -> Result<(Seal, Vec<Name>)> {
-    let replaced = valid.segments.clone();
+    let (replaced, forgotten) = (valid.segments.clone(), valid.forgotten.clone());
     let decision = maintainer.decide(epoch, close, valid).await?;
     let condemned: HashSet<&Name> = close.condemned.iter().collect();
     if decision.deleted.iter().any(|pack| !condemned.contains(pack)) {
@@ -177,6 +181,8 @@ async fn decide<S: Store, M: Maintainer>(
         segments: if rules.merged_by_seal { decision.segments } else { Vec::new() },
         deleted: decision.deleted,
         time: decision.time,
+        forgotten,
+        locked: decision.locked,
     };
     if store.create_seal(epoch, &seal).await? {
         return Ok((seal, own));

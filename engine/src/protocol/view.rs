@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Marks, Name, Request, Rules, Store, committed, has};
+use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::epoch::{EpochRole, Seal};
 use crate::format::pack::SegmentName;
@@ -16,6 +17,12 @@ pub struct View {
     pub epoch: Epoch,
     /// The latest seal: its epoch and the hash of the object.
     pub head: Option<(Epoch, ObjectId)>,
+    /// Hash of the seal before it, as it says.
+    pub before: Option<ObjectId>,
+    /// Snapshots that it has left out because they were to be forgotten.
+    pub dropped: Vec<Name>,
+    /// Until when at least the store keeps all that it needs, as it says.
+    pub locked: Option<Timestamp>,
     /// Packs that may disappear: nothing new may refer to them.
     pub condemned: HashSet<Name>,
     /// Packs that a repair has found damaged or missing: nothing new may refer to them either, but they do not disappear.
@@ -70,6 +77,17 @@ impl View {
     }
 }
 
+/// Only the latest seal, and nothing else of what counts: for commands that do not need it.
+///
+/// # Errors
+///
+/// What the store returns.
+pub async fn head<S: Store>(store: &S) -> Result<View> {
+    let marks = store.list_epochs().await?;
+    let Some((epoch, id, seal)) = latest_seal(store, &marks).await? else { return Ok(View::default()) };
+    Ok(View { head: Some((epoch, id)), before: seal.previous, dropped: seal.forgotten, ..View::default() })
+}
+
 /// Looks at the store. `None` if maintenance moved on meanwhile, and the look must be taken again.
 ///
 /// # Errors
@@ -102,6 +120,7 @@ pub async fn view<S: Store>(store: &S, rules: &Rules) -> Result<Option<View>> {
     let mut valid: Vec<_> = snapshots.into_iter().filter(|(e, _)| last < Some(*e)).collect();
     if let Some((epoch, id, seal)) = seal {
         view.head = Some((epoch, id));
+        (view.before, view.dropped, view.locked) = (seal.previous, seal.forgotten, seal.locked);
         view.segments.extend(seal.segments);
         view.sealed = seal.snapshots.iter().map(|(epoch, id)| SnapshotName { epoch: *epoch, id: *id }).collect();
         valid.extend(seal.snapshots);

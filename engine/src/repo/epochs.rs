@@ -176,7 +176,12 @@ impl Store for EpochStore<'_> {
 
     async fn create_seal(&self, epoch: Epoch, seal: &Seal) -> Result<bool> {
         let bytes = epoch::seal_seal(&self.repo.keys().epochs, self.repo.id(), epoch, seal);
-        self.create(&names::epoch(epoch, EpochRole::Seal), bytes)
+        let id = bytes.as_ref().map(|bytes| ObjectId::of(bytes)).ok();
+        let created = self.create(&names::epoch(epoch, EpochRole::Seal), bytes)?;
+        if created {
+            self.repo.remember_head(id.map(|id| (epoch, id)), self.monitor);
+        }
+        Ok(created)
     }
 
     async fn create_mark(&self, epoch: Epoch, role: EpochRole) -> Result<bool> {

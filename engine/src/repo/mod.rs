@@ -1,8 +1,11 @@
 //! The repository: configuration and keys, the view of what counts, reading blobs, and a writer's session.
 
 mod epochs;
+mod history;
+mod locked;
 pub mod names;
 pub mod parallel;
+mod pin;
 mod reader;
 mod segments;
 mod slots;
@@ -11,6 +14,8 @@ mod view;
 use std::sync::Arc;
 
 pub use epochs::EpochStore;
+pub use history::{HeadName, Watch};
+pub(crate) use locked::lock_from_now;
 pub use names::SnapshotName;
 pub use reader::Reader;
 pub(crate) use reader::is_missing;
@@ -26,7 +31,7 @@ use crate::crypto::password::{Cost, DEFAULT_COST};
 use crate::crypto::{Key, Keyring, random_bytes};
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
-use crate::format::config::{Config, MAX_CONFIG, PACK_TARGETS};
+use crate::format::config::{Config, FEATURE_LOCK, MAX_CONFIG, PACK_TARGETS, Retention};
 use crate::format::object;
 use crate::format::snapshot::{self, Snapshot};
 use crate::id::{ObjectId, RepoId};
@@ -48,6 +53,8 @@ pub struct InitOptions {
     pub label: String,
     /// Who makes the repository: user and machine.
     pub origin: String,
+    /// How long the store is to keep objects, whoever asks to delete them; for stores that can lock objects.
+    pub retention: Option<Retention>,
 }
 
 impl Default for InitOptions {
@@ -58,6 +65,7 @@ impl Default for InitOptions {
             pack_target: DEFAULT_PACK_TARGET,
             label: String::new(),
             origin: String::new(),
+            retention: None,
         }
     }
 }
@@ -70,11 +78,13 @@ pub struct Repository {
     keys: Keyring,
     suite: Suite,
     slot: ObjectId,
+    watch: Watch,
+    pin: Option<pin::PinFile>,
 }
 
 impl Repository {
     /// Makes a new repository: the first key slot, then the config, whose presence makes the store a repository.
-    pub fn create(backend: Arc<dyn Backend>, password: &[u8], options: &InitOptions) -> Result<Self> {
+    pub fn create(mut backend: Arc<dyn Backend>, password: &[u8], options: &InitOptions) -> Result<Self> {
         if Self::exists(&*backend)? {
             return Err(Error::RepositoryExists { location: backend.location() });
         }
@@ -82,6 +92,9 @@ impl Repository {
             return Err(Error::Invalid("chunk or pack sizes out of range".into()));
         }
         backend.prepare()?;
+        if let Some(retention) = options.retention {
+            backend = locked::begin(backend, retention)?;
+        }
         let keys = Keyring::new(Key::random());
         let config = Config {
             repo: RepoId(random_bytes()),
@@ -89,16 +102,24 @@ impl Repository {
             chunks: Some(options.chunks),
             pack_target: options.pack_target,
             read_features: vec![],
-            write_features: vec![],
+            write_features: options.retention.iter().map(|_| FEATURE_LOCK.to_owned()).collect(),
             maintain_features: vec![],
+            retention: options.retention,
         };
         let note = format_note(&options.label, &options.origin);
         let slot = slots::store(&*backend, config.repo, &keys, password, options.cost, &note)?;
         backend.barrier()?;
+        if let Some(retention) = options.retention {
+            locked::verify(&*backend, &names::slot(&slot), retention)?;
+        }
         let bytes = config.to_bytes(&keys.config).map_err(|e| Error::Invalid(e.to_string()))?;
         backend.create(&names::config(), bytes.into())?;
         backend.barrier()?;
-        Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
+        Ok(Self::opened(backend, config, keys, slot))
+    }
+
+    fn opened(backend: Arc<dyn Backend>, config: Config, keys: Keyring, slot: ObjectId) -> Self {
+        Self { backend, config, keys, suite: Suite::fastest(), slot, watch: Watch::default(), pin: None }
     }
 
     /// Whether there is a config object.
@@ -123,12 +144,16 @@ impl Repository {
         if let Some(feature) = config.read_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
         }
-        Ok(Self { backend, config, keys, suite: Suite::fastest(), slot })
+        let backend = match config.retention {
+            Some(retention) => Arc::new(locked::Locked::new(backend, retention)) as _,
+            None => backend,
+        };
+        Ok(Self::opened(backend, config, keys, slot))
     }
 
     /// Fails if this program must not write to the repository.
     pub fn check_writable(&self) -> Result<()> {
-        match (self.config.write_features.first(), self.config.chunks) {
+        match (self.config.write_features.iter().find(|feature| *feature != FEATURE_LOCK), self.config.chunks) {
             (None, Some(_)) => Ok(()),
             (None, None) => {
                 Err(Error::Unsupported("the repository's chunker is unknown: a newer program is needed to write to it".into()))
@@ -146,7 +171,8 @@ impl Repository {
         if let Some(feature) = self.config.maintain_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to maintain it")));
         }
-        if exclusive || self.backend.create_is_exclusive() {
+        // An S3 server does not say, so it is tried out.
+        if exclusive || crate::probe::create_is_exclusive(&*self.backend)? {
             return Ok(());
         }
         let place = self.backend.location();

@@ -15,14 +15,18 @@ impl Repository {
     /// Looks at the store and says what counts. Damage in the sequence of epochs is in [`View::damage`]; a writer must stop
     /// at it.
     ///
+    /// The view is held against what is known of the repository, see [`Self::watched`].
+    ///
     /// # Errors
     ///
-    /// What the store returns.
+    /// What the store returns; [`Error::Rollback`] if the store is not what it was.
     pub fn load_view(&self, monitor: &dyn Monitor) -> Result<View> {
         let store = EpochStore::new(self, monitor);
+        let pin = self.remembered()?;
         for _ in 0..MAX_ROUNDS {
             if let Some(mut view) = protocol::run(protocol::view(&store, &Rules::ALL))? {
                 view.damaged = store.damaged();
+                self.judge(&view, &pin, monitor)?;
                 return Ok(view);
             }
         }

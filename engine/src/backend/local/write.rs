@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::LocalBackend;
@@ -52,33 +52,33 @@ impl LocalBackend {
     pub(super) fn write_new(&self, path: &Path, body: &[u8]) -> Result<(), Failure> {
         let temporary = temporary_beside(path).map_err(failure("choose a temporary name"))?;
         let mut direct = !self.no_direct.load(Ordering::Relaxed) && may_go_direct(body);
-        let file = match create_file(&temporary, direct) {
+        let file = match self.disk.create(&temporary, direct) {
             Err(Errno::INVAL) if direct => {
                 self.no_direct.store(true, Ordering::Relaxed);
                 direct = false;
                 // Linux makes the file before it finds out that it cannot open it this way.
-                let _ = std::fs::remove_file(&temporary);
-                create_file(&temporary, direct)
+                let _ = self.disk.remove_file(&temporary);
+                self.disk.create(&temporary, direct)
             }
             other => other,
         };
         let file = file.map_err(failure("make a file"))?;
         let written = self
-            .write_all(&file, body, direct)
+            .write_all(&file, &temporary, body, direct)
             .map_err(failure("write"))
-            .and_then(|()| file.sync_all().map_err(failure("sync the file")))
+            .and_then(|()| self.disk.sync_file(&file, &temporary).map_err(failure("sync the file")))
             .and_then(|()| self.publish(&temporary, path).map_err(failure("name the file")));
         if written.is_err() {
             // Best effort: a leftover is never taken for an object.
-            let _ = std::fs::remove_file(&temporary);
+            let _ = self.disk.remove_file(&temporary);
         }
         written
     }
 
-    fn write_all(&self, file: &File, body: &[u8], mut direct: bool) -> Result<(), Errno> {
+    fn write_all(&self, file: &File, path: &Path, body: &[u8], mut direct: bool) -> Result<(), Errno> {
         let mut rest = body;
         while !rest.is_empty() {
-            match rustix::io::write(file, rest) {
+            match self.disk.write(file, path, rest) {
                 Ok(0) => return Err(Errno::IO),
                 Ok(written) => rest = &rest[written..],
                 Err(Errno::INTR) => {}
@@ -102,21 +102,25 @@ impl LocalBackend {
         let known = self.publish.load(Ordering::Relaxed);
         let at_least = |way: Publish| known <= way as u8;
         if at_least(Publish::NoReplace) {
-            match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            match self.disk.rename_new(from, to) {
                 Err(error) if not_known(error) => {}
                 done => return self.published(Publish::NoReplace, done),
             }
         }
         if at_least(Publish::Link) {
-            match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()) {
+            match self.disk.link(from, to) {
                 Err(error) if not_known(error) => {}
-                Ok(()) => return self.published(Publish::Link, rustix::fs::unlink(from)),
+                // Where the old name stays, it is a leftover like any other.
+                Ok(()) => {
+                    let _ = self.disk.remove_file(from);
+                    return self.published(Publish::Link, Ok(()));
+                }
                 failed => return self.published(Publish::Link, failed),
             }
         }
         match rustix::fs::lstat(to) {
             Ok(_) => Err(Errno::EXIST),
-            Err(Errno::NOENT) => self.published(Publish::Check, rustix::fs::rename(from, to)),
+            Err(Errno::NOENT) => self.published(Publish::Check, self.disk.rename(from, to)),
             Err(error) => Err(error),
         }
     }
@@ -134,9 +138,9 @@ impl LocalBackend {
             let probe = || -> io::Result<()> {
                 let from = temporary_beside(&self.root.join("probe"))?;
                 let to = temporary_beside(&from)?;
-                create_file(&from, false)?;
+                self.disk.create(&from, false)?;
                 let done = self.publish(&from, &to);
-                let _ = std::fs::remove_file(if done.is_ok() { to } else { from });
+                let _ = self.disk.remove_file(if done.is_ok() { &to } else { &from });
                 Ok(done?)
             };
             if probe().is_err() {
@@ -155,18 +159,4 @@ fn may_go_direct(body: &[u8]) -> bool {
 fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     let random = getrandom::u64().map_err(io::Error::other)?;
     Ok(path.with_file_name(format!(".{random:016x}.tmp")))
-}
-
-fn create_file(path: &Path, direct: bool) -> Result<File, Errno> {
-    let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    flags.set(OFlags::DIRECT, direct);
-    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from)
-}
-
-/// Makes the names in a directory durable, as far as its file system can: some cannot sync a directory at all.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    match File::open(path).and_then(|directory| directory.sync_all()) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        outcome => outcome,
-    }
 }

@@ -87,6 +87,8 @@ impl Sample {
             segments: view.segments,
             deleted: vec![],
             time: crate::repo::now(),
+            forgotten: vec![],
+            locked: None,
         };
         let objects = [
             (EpochRole::Close, epoch::seal_close(key, id, 0, &close)),

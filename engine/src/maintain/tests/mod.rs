@@ -2,7 +2,10 @@
 
 mod damage;
 mod kill;
+mod locks;
 mod policy;
+mod power;
+mod tamper;
 mod world;
 
 use std::sync::Arc;

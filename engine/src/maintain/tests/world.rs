@@ -116,12 +116,20 @@ impl World {
 
     /// Makes a repository in `store`, through `fault` if there is one.
     pub(super) fn create(store: &Arc<MemBackend>, fault: Option<Arc<FaultBackend>>) -> Result<Self> {
+        let backend: Arc<dyn Backend> = fault.map_or_else(|| Arc::clone(store) as _, |fault| fault as _);
+        Ok(Self { store: Arc::clone(store), repo: Self::make(backend, &Self::options())? })
+    }
+
+    /// Small chunks, and a password that costs nothing.
+    pub(super) fn options() -> InitOptions {
         let chunks = ChunkSizes { min: 1 << 10, average: 2 << 10, max: 8 << 10 };
         let cost = Cost { memory: 8, passes: 1, lanes: 1 };
-        let options = InitOptions { cost, chunks, pack_target: 1 << 20, ..InitOptions::default() };
-        let backend: Arc<dyn Backend> = fault.map_or_else(|| Arc::clone(store) as _, |fault| fault as _);
-        let repo = Arc::new(Repository::create(backend, b"x", &options)?);
-        Ok(Self { store: Arc::clone(store), repo })
+        InitOptions { cost, chunks, pack_target: 1 << 20, ..InitOptions::default() }
+    }
+
+    /// Makes a repository.
+    pub(super) fn make(backend: Arc<dyn Backend>, options: &InitOptions) -> Result<Arc<Repository>> {
+        Ok(Arc::new(Repository::create(backend, b"x", options)?))
     }
 
     /// The same store through another door.

@@ -131,6 +131,8 @@ impl Store for Port {
             segments: seal.segments.into_iter().map(segment).collect(),
             deleted: pack_names(seal.deleted),
             time: NO_TIME,
+            forgotten: Vec::new(),
+            locked: None,
         };
         Ok(Some((seal_id(epoch), seal)))
     }
@@ -351,7 +353,7 @@ impl Maintainer for ModelRound<'_> {
                 segments = vec![SegmentName { epoch: under, id: name_of(merged).1 }];
             }
         }
-        Ok(Decision { snapshots: valid.snapshots, segments, deleted: pack_names(deleted), time: NO_TIME })
+        Ok(Decision { snapshots: valid.snapshots, segments, deleted: pack_names(deleted), time: NO_TIME, locked: None })
     }
 }
 
