@@ -130,13 +130,13 @@ impl Context {
     }
 
     /// Makes the repository.
-    pub fn create(&self, label: &str) -> Result<Arc<Repository>> {
+    pub fn create(&self, label: &str, parity: u8) -> Result<Arc<Repository>> {
         let backend = self.backend()?;
         if Repository::exists(&*backend)? {
             return Err(Error::RepositoryExists { location: backend.location() }.into());
         }
         let password = Source::of_repository(&self.global)?.read(Purpose::Existing, Ask::Twice)?;
-        let options = InitOptions { label: label.to_owned(), origin: origin(), ..InitOptions::default() };
+        let options = InitOptions { label: label.to_owned(), origin: origin(), parity, ..InitOptions::default() };
         Ok(Arc::new(Repository::create(backend, &password, &options)?))
     }
 
@@ -144,7 +144,7 @@ impl Context {
     pub fn open_or_create(&self) -> Result<(Arc<Repository>, bool)> {
         match Repository::exists(&*self.backend()?)? {
             true => Ok((self.open()?, false)),
-            false => Ok((self.create("")?, true)),
+            false => Ok((self.create("", 0)?, true)),
         }
     }
 

@@ -9,11 +9,12 @@ use crate::context::Context;
 use crate::exit::Status;
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Status> {
-    let repo = context.create(&args.label)?;
+    let repo = context.create(&args.label, args.parity.unwrap_or(0))?;
     let mut out = context.ui.out();
     if context.ui.json() {
         out.json(&json!({
             "message_type": "initialized", "id": repo.id().to_string(), "repository": repo.backend().location(),
+            "parity_percent": repo.config().parity,
         }))?;
     } else if !context.ui.quiet() {
         out.line(format_args!("{}", created(&repo)))?;

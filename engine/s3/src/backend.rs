@@ -25,6 +25,15 @@ use crate::rt::Bridge;
 /// How often a conditional write is repeated while another one for the same key is under way.
 const CONFLICT_ATTEMPTS: u32 = 5;
 
+/// What a PUT may do where there is an object already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// Leave it alone.
+    Create,
+    /// Replace it.
+    Replace,
+}
+
 /// Objects in a bucket of any S3-compatible server.
 ///
 /// Each call is one attempt of bounded duration: wrap it in `engine::backend::retry::Retry`. Whether a name can be
@@ -121,12 +130,12 @@ impl S3Backend {
     }
 
     /// One PUT.
-    fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Failure> {
+    fn put(&self, key: &ObjectKey, body: Bytes, how: Put) -> Result<(), Failure> {
         let slowest = self.options.slowest_upload.max(1);
         let limit = self.options.attempt_timeout + Duration::from_secs(body.len() as u64 / slowest);
         let mut request =
             self.client.put_object().bucket(&self.options.bucket).key(self.full_key(key)).body(ByteStream::from(body));
-        if self.conditional.load(Ordering::Relaxed) {
+        if how == Put::Create && self.conditional.load(Ordering::Relaxed) {
             request = request.if_none_match("*");
         }
         if let Some(class) = &self.options.storage_class {
@@ -141,10 +150,10 @@ impl S3Backend {
     }
 
     /// PUTs until there is an answer that says something about the object, and not about how the request was put.
-    fn put_adapting(&self, key: &ObjectKey, body: &Bytes) -> Result<(), Failure> {
+    fn put_adapting(&self, key: &ObjectKey, body: &Bytes, how: Put) -> Result<(), Failure> {
         let mut conflicts = 0;
         loop {
-            let failure = match self.put(key, body.clone()) {
+            let failure = match self.put(key, body.clone(), how) {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -285,9 +294,13 @@ impl Backend for S3Backend {
     /// A condition keeps the old object where the server honours it. Nothing is sent again here after an answer that
     /// leaves the outcome open, so `AlreadyExists` is never about this call's own object.
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        self.named(key.as_str(), self.put_adapting(key, &body))?;
+        self.named(key.as_str(), self.put_adapting(key, &body, Put::Create))?;
         self.check_class(key);
         Ok(())
+    }
+
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.named(key.as_str(), self.put_adapting(key, &body, Put::Replace))
     }
 
     fn create_is_exclusive(&self) -> bool {

@@ -166,6 +166,10 @@ impl Backend for Retry {
         })
     }
 
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.repeat(|_| self.inner.replace(key, body.clone()))
+    }
+
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
     }

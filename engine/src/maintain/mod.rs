@@ -8,6 +8,7 @@ mod forget;
 pub mod guard;
 mod mark;
 mod merge;
+mod parity;
 mod plan;
 pub mod policy;
 mod prune;
@@ -17,5 +18,6 @@ mod round;
 mod tests;
 
 pub use forget::{Undeleted, forget, superseded, undelete};
+pub use parity::ParityTally;
 pub use plan::{PlanReport, Tally};
 pub use prune::{PruneOptions, PruneOutcome, prune};

@@ -2,6 +2,7 @@
 
 mod damage;
 mod kill;
+mod parity;
 mod policy;
 mod world;
 
