@@ -67,6 +67,10 @@ impl Backend for Announce {
         self.watch(self.inner.create(key, body))
     }
 
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.watch(self.inner.replace(key, body))
+    }
+
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
     }

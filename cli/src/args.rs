@@ -170,12 +170,16 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   deduplicity init -r /mnt/disk/backup
+  deduplicity init -r /mnt/disk/backup --parity 5%
   deduplicity init -r s3:https://s3.example.org/bucket/prefix --label 'laptop'
   deduplicity init -r s3://bucket/prefix --lock-retention 30 --lock-mode compliance")]
 pub struct InitArgs {
     /// Name of the first password, as 'key list' shows it
     #[arg(long, default_value = "")]
     pub label: String,
+    /// Store so much parity with everything, from 1% to 100%, so that 'repair parity' can mend damage
+    #[arg(long, value_name = "P%", value_parser = parse::parity)]
+    pub parity: Option<u8>,
     /// Have the store keep every object for so many days, whoever asks to delete it; S3 with Object Lock
     #[arg(long, value_name = "DAYS", num_args = 0..=1, default_missing_value = "30")]
     pub lock_retention: Option<u16>,

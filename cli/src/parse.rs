@@ -119,6 +119,12 @@ pub fn group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
+/// An amount of parity: whole percent, from 0 to 100.
+pub fn parity(text: &str) -> Result<u8, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|percent| *percent <= 100);
+    percent.ok_or_else(|| "use a whole number from 0% to 100%".to_owned())
+}
+
 /// What part may stay unused: `P%`, `0` or `unlimited`.
 pub fn unused(text: &str) -> Result<Unused, String> {
     if text == "unlimited" {

@@ -1,13 +1,15 @@
 //! Repair: what can still be read of a damaged repository is made whole again, and what cannot is named.
 //!
-//! Nothing is ever deleted or replaced. [`index`] reads the directories of packs that no segment names; [`packs`] stores what
+//! [`parity`] puts back what can be computed, bit for bit. Else nothing is ever deleted or replaced: [`index`] reads the directories of packs that no segment names; [`packs`] stores what
 //! can be read of damaged packs again, and marks those so that nothing new refers to them: the next backup then stores
 //! what was in them from the files as they are. [`snapshots`] writes a copy of each snapshot that has lost something,
 //! without that. All of it keeps to the writers' protocol (`docs/format.md`, "Writing"), may run beside backups, and may be
 //! broken off and begun again.
 
 mod index;
+pub(crate) mod mend;
 mod packs;
+mod parity;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,7 @@ use std::sync::Arc;
 
 pub use index::{IndexRepair, index};
 pub use packs::{PacksRepair, Which, packs};
+pub use parity::{ParityRepair, parity, stored_parity};
 pub use snapshots::{SnapshotRepair, SnapshotsRepair, snapshots};
 
 use crate::codec::Level;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use deduplicity_tests::env::Env;
-use deduplicity_tests::tree::{assert_same, describe, make_oddities};
+use deduplicity_tests::tree::{assert_same, describe, make_oddities, noise};
 
 /// A Python with the reader's libraries, from `tests/setup.sh`.
 #[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
@@ -55,4 +55,28 @@ fn the_document_is_enough_to_restore() {
     std::fs::remove_dir_all(env.repository().join("index")).expect("remove");
     read(&python, &env, &["restore", "--from-packs", "latest", "by-packs"]);
     assert_same(&expected, &describe(&below("by-packs")));
+}
+
+#[test]
+fn the_document_is_enough_to_check_parity() {
+    let Some(python) = python() else { return };
+    let env = Env::local();
+    std::fs::create_dir(env.path("src")).expect("mkdir");
+    std::fs::write(env.path("src/big"), noise(1, 700_000)).expect("write");
+    env.ok(&["init", "--parity", "30%"]);
+    env.ok(&["backup", "src"]);
+    env.ok(&["prune"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("format/parity.py");
+    let check = || {
+        let output = Command::new(&python).arg(&script).arg(env.repository()).output().expect("python starts");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned(), output.stderr)
+    };
+    let (good, out, err) = check();
+    assert!(good, "{}", String::from_utf8_lossy(&err));
+    assert!(out.contains("parity/groups/") && out.contains("parity/config") && out.lines().count() > 8, "{out}");
+    let config = env.repository().join("config");
+    let mut bytes = std::fs::read(&config).expect("reads");
+    bytes[20] ^= 1;
+    std::fs::write(&config, bytes).expect("writes");
+    assert!(!check().0);
 }

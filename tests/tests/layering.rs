@@ -6,12 +6,12 @@ use std::process::Command;
 
 /// Modules of the engine from the ground up; each may use those of its own layer and below.
 const LAYERS: [(&str, &[&str]); 9] = [
-    ("ground", &["error", "monitor"]),
+    ("ground", &["error", "monitor", "parallel"]),
     ("values", &["id", "path", "entry"]),
     ("encoding", &["chunker", "codec", "crypto", "format"]),
     ("protocol", &["protocol"]),
-    ("edges", &["backend", "fs", "probe"]),
-    ("structures", &["pack", "index"]),
+    ("edges", &["backend", "fs", "names", "probe"]),
+    ("structures", &["pack", "index", "parity"]),
     ("repository", &["repo"]),
     ("model", &["catalog", "snapshot", "content"]),
     ("operations", &["backup", "copy", "repair", "restore", "check", "maintain"]),

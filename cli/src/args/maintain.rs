@@ -126,6 +126,9 @@ pub struct PruningArgs {
     /// Wait for no running backup, and delete what it may have stored so far; it stores that again
     #[arg(long)]
     pub now: bool,
+    /// From now on store so much parity, from 1% to 100%, and make it for what is there; 0% takes it away
+    #[arg(long, value_name = "P%", value_parser = parse::parity)]
+    pub parity: Option<u8>,
     /// Trust that no other machine runs maintenance; for stores that cannot tell who was first
     #[arg(long)]
     pub exclusive: bool,
@@ -143,6 +146,7 @@ impl PruningArgs {
             max_repack: self.max_repack_size,
             now: self.now,
             exclusive: self.exclusive,
+            parity: self.parity,
             dry_run,
             ..PruneOptions::default()
         }
@@ -154,8 +158,12 @@ impl PruningArgs {
 Backups may run meanwhile. A prune that was interrupted is carried on with by the next one, on any
 machine.
 
+With parity, a prune also protects packs and index segments against being lost whole: it reads each
+of them once for that.
+
 Examples:
   deduplicity prune --dry-run
+  deduplicity prune --parity 5%
   deduplicity prune --max-unused 10% --max-repack-size 50G")]
 pub struct PruneArgs {
     #[command(flatten)]

@@ -98,12 +98,15 @@ pub struct CopyArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Nothing is ever deleted or replaced: repair stores again what can still be read, and names what
-cannot. After damage: 'repair index', 'repair packs', then back up (what is lost is stored again
-wherever the files are still the same), then 'repair snapshots' for what is lost for good.
+Where there is parity, 'repair parity' comes first: it computes what was damaged or lost, bit for
+bit. Else nothing is ever deleted or replaced: repair stores again what can still be read, and names
+what cannot: 'repair index', 'repair packs', then back up (what is lost is stored again wherever the
+files are still the same), then 'repair snapshots' for what is lost for good.
 Exit code 3 if something is lost.
 
 Examples:
+  deduplicity repair parity
+  deduplicity repair parity --stored-objects -r /srv/backup    on the machine that keeps it, without the password
   deduplicity repair index
   deduplicity repair packs --dry-run
   deduplicity repair packs 3f2a 97c1            these two, as 'check' has named them
@@ -118,6 +121,12 @@ pub struct RepairArgs {
 
 #[derive(Subcommand, Debug)]
 pub enum RepairCommand {
+    /// Put back damaged and lost objects as they were, by parity, and make damaged parity anew
+    Parity {
+        /// Without a password: all but config and epoch objects can be put back
+        #[arg(long)]
+        stored_objects: bool,
+    },
     /// Find packs that no index segment names, and put them into the index
     Index,
     /// Store again what can be read of damaged packs, and see that nothing new refers to them

@@ -38,7 +38,8 @@ fn stored(context: &Context, started: Instant) -> Result<Status> {
     let mut out = context.ui.out();
     if context.ui.json() {
         out.json(&json!({
-            "message_type": "summary", "command": "check --stored-objects", "errors": r.damaged, "objects": r.objects,
+            "message_type": "summary", "command": "check --stored-objects", "errors": r.damaged,
+            "errors_parity_can_mend": r.mendable, "objects": r.objects,
             "bytes_read": r.bytes, "other_objects": r.others, "total_duration": took.as_secs_f64(),
         }))?;
     } else if !context.ui.quiet() {
@@ -63,7 +64,7 @@ fn print(context: &Context, report: &CheckReport, errors: u64, took: Duration) -
     let r = report;
     if context.ui.json() {
         out.json(&json!({
-            "message_type": "summary", "command": "check", "errors": errors, "keys": r.keys, "segments": r.segments,
+            "message_type": "summary", "command": "check", "errors": errors, "errors_parity_can_mend": r.mendable, "keys": r.keys, "segments": r.segments,
             "packs": r.packs, "blobs": r.blobs, "snapshots": r.snapshots, "nodes": r.nodes, "entries": r.entries,
             "packs_read": r.packs_read, "bytes_read": r.bytes_read, "unreferenced_packs": r.unreferenced_packs,
             "part": r.part, "unreferenced_bytes": r.unreferenced_bytes, "total_duration": took.as_secs_f64(),

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use engine::format::config::{LockMode, Retention};
-use engine::repo::Repository;
+use engine::repo::{InitOptions, Repository};
 use serde_json::json;
 
 use crate::args::{InitArgs, LockModeArg};
@@ -10,12 +10,14 @@ use crate::context::Context;
 use crate::exit::{Status, advise};
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Status> {
-    let repo = context.create(&args.label, retention(args)?)?;
+    let options = InitOptions { retention: retention(args)?, parity: args.parity.unwrap_or(0), ..InitOptions::default() };
+    let repo = context.create(&args.label, options)?;
     let mut out = context.ui.out();
     if context.ui.json() {
         out.json(&json!({
             "message_type": "initialized", "id": repo.id().to_string(), "repository": repo.backend().location(),
             "lock_days": repo.config().retention.map(|r| r.days),
+            "parity_percent": repo.config().parity,
         }))?;
     } else if !context.ui.quiet() {
         out.line(format_args!("{}", created(&repo)))?;

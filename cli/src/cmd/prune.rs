@@ -77,7 +77,12 @@ fn print(context: &Context, outcome: &PruneOutcome, options: &PruneOptions, took
             "total": tally(&plan.all), "bytes_used": plan.used, "bytes_unused": plan.unused,
             "to_delete": tally(&plan.delete), "to_delete_unindexed": tally(&plan.orphans), "to_repack": tally(&plan.repack),
             "left_for_running": tally(&plan.spared), "packs_missing": plan.missing, "bytes_unused_after": plan.unused_after,
-            "written": tally(&outcome.written), "deleted": tally(&outcome.deleted), "total_duration": took.as_secs_f64(),
+            "written": tally(&outcome.written), "deleted": tally(&outcome.deleted),
+            "parity": {
+                "objects": outcome.parity.made, "groups": outcome.parity.groups, "bytes": outcome.parity.bytes,
+                "deleted": outcome.parity.deleted,
+            },
+            "total_duration": took.as_secs_f64(),
         }))?;
     } else if !context.ui.quiet() {
         if options.dry_run {
@@ -94,6 +99,14 @@ fn print(context: &Context, outcome: &PruneOutcome, options: &PruneOptions, took
                 human::bytes(written.bytes),
                 human::duration(took)
             ))?;
+        }
+        let parity = &outcome.parity;
+        if parity.made + parity.groups > 0 {
+            let (made, groups) = (human::plural(parity.made, "object"), human::plural(parity.groups, "group"));
+            out.line(format_args!("made parity for {made} and {groups} ({})", human::bytes(parity.bytes)))?;
+        }
+        if parity.deleted > 0 {
+            out.line(format_args!("deleted {} of no more use", human::plural(parity.deleted, "parity object")))?;
         }
     }
     out.flush()

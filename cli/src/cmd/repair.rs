@@ -1,9 +1,9 @@
-//! `repair index`, `repair packs`, `repair snapshots`
+//! `repair parity`, `repair index`, `repair packs`, `repair snapshots`
 
 use anyhow::Result;
 use engine::codec::DEFAULT_LEVEL;
 use engine::monitor::Monitor;
-use engine::repair::{self, IndexRepair, PacksRepair, RepairOptions, SnapshotsRepair, Which};
+use engine::repair::{self, IndexRepair, PacksRepair, ParityRepair, RepairOptions, SnapshotsRepair, Which};
 use serde_json::{Value, json};
 
 use crate::args::{RepairArgs, RepairCommand};
@@ -12,6 +12,12 @@ use crate::exit::Status;
 use crate::ui::human;
 
 pub fn run(context: &Context, args: &RepairArgs) -> Result<Status> {
+    if let RepairCommand::Parity { stored_objects: true } = args.command {
+        let backend = context.backend()?;
+        context.ui.stage("repairing");
+        let repaired = repair::stored_parity(&*backend, args.dry_run, &*context.ui)?;
+        return print(context, parity(&repaired, args.dry_run), args.dry_run);
+    }
     let repo = context.open()?;
     let options = RepairOptions {
         program: concat!("deduplicity ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -21,7 +27,8 @@ pub fn run(context: &Context, args: &RepairArgs) -> Result<Status> {
     };
     let monitor = context.monitor();
     context.ui.stage("repairing");
-    let (value, lines) = match &args.command {
+    let result = match &args.command {
+        RepairCommand::Parity { .. } => parity(&repair::parity(&repo, args.dry_run, &*monitor)?, args.dry_run),
         RepairCommand::Index => index(&repair::index(&repo, &options, &monitor)?, args.dry_run),
         RepairCommand::Packs { packs } => {
             let which = if packs.is_empty() { Which::All } else { Which::Named(packs.clone()) };
@@ -29,10 +36,13 @@ pub fn run(context: &Context, args: &RepairArgs) -> Result<Status> {
         }
         RepairCommand::Snapshots => snapshots(&repair::snapshots(&repo, &options, &monitor)?, args.dry_run),
     };
+    print(context, result, args.dry_run)
+}
+
+fn print(context: &Context, (mut value, lines): (Value, Vec<String>), dry_run: bool) -> Result<Status> {
     let mut out = context.ui.out();
     if context.ui.json() {
-        let mut value = value;
-        value["dry_run"] = args.dry_run.into();
+        value["dry_run"] = dry_run.into();
         value["problems"] = context.ui.problem_count().into();
         out.json(&value)?;
     } else if !context.ui.quiet() {
@@ -42,6 +52,30 @@ pub fn run(context: &Context, args: &RepairArgs) -> Result<Status> {
     }
     out.flush()?;
     Ok(context.status())
+}
+
+fn parity(r: &ParityRepair, dry_run: bool) -> (Value, Vec<String>) {
+    let value = json!({
+        "message_type": "summary", "command": "repair parity", "objects": r.objects, "bytes_read": r.bytes,
+        "damaged": r.damaged, "missing": r.missing, "repaired": r.mended, "lost": r.lost(),
+        "damaged_parity": r.damaged_parity, "remade_parity": r.remade_parity, "without_parity": r.unprotected,
+    });
+    let (objects, bytes) = (human::plural(r.objects, "object"), human::bytes(r.bytes));
+    let mut lines = vec![format!("read {objects}, {bytes}: {} damaged, {} missing", r.damaged, r.missing)];
+    let done = if dry_run { ["can be repaired", "can be made anew"] } else { ["repaired", "made anew"] };
+    if r.mended > 0 {
+        lines.push(format!("{}: {}", done[0], human::plural(r.mended, "object")));
+    }
+    if r.damaged_parity > 0 {
+        lines.push(format!("damaged parity: {}; {}: {}", r.damaged_parity, done[1], r.remade_parity));
+    }
+    if r.lost() > 0 {
+        lines.push(format!("parity cannot bring back {}: go on with 'repair index' and 'repair packs'", r.lost()));
+    }
+    if r.unprotected > 0 {
+        lines.push(format!("without parity: {}; 'prune' makes it", human::plural(r.unprotected, "object")));
+    }
+    (value, lines)
 }
 
 fn index(r: &IndexRepair, dry_run: bool) -> (Value, Vec<String>) {

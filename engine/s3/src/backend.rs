@@ -28,6 +28,17 @@ use crate::rt::Bridge;
 /// How often a conditional write is repeated while another one for the same key is under way.
 const CONFLICT_ATTEMPTS: u32 = 5;
 
+/// What a PUT may do where there is an object already.
+#[derive(Clone, Copy)]
+enum Put<'l> {
+    /// Leave it alone.
+    Create,
+    /// Leave it alone; a new one is locked.
+    CreateLocked(&'l ObjectLock),
+    /// Replace it.
+    Replace,
+}
+
 /// Objects in a bucket of any S3-compatible server.
 ///
 /// Each call is one attempt of bounded duration: wrap it in `engine::backend::retry::Retry`. Whether a name can be
@@ -124,18 +135,18 @@ impl S3Backend {
     }
 
     /// One PUT.
-    fn put(&self, key: &ObjectKey, body: Bytes, lock: Option<&ObjectLock>) -> Result<(), Failure> {
+    fn put(&self, key: &ObjectKey, body: Bytes, how: Put<'_>) -> Result<(), Failure> {
         let slowest = self.options.slowest_upload.max(1);
         let limit = self.options.attempt_timeout + Duration::from_secs(body.len() as u64 / slowest);
         let mut request =
             self.client.put_object().bucket(&self.options.bucket).key(self.full_key(key)).body(ByteStream::from(body));
-        if self.conditional.load(Ordering::Relaxed) {
+        if !matches!(how, Put::Replace) && self.conditional.load(Ordering::Relaxed) {
             request = request.if_none_match("*");
         }
         if let Some(class) = &self.options.storage_class {
             request = request.storage_class(StorageClass::from(class.as_str()));
         }
-        if let Some(lock) = lock {
+        if let Put::CreateLocked(lock) = how {
             request = request.object_lock_mode(lock::mode(lock.mode)).object_lock_retain_until_date(lock::time(lock.until));
         }
         let mut request = request.customize();
@@ -147,10 +158,10 @@ impl S3Backend {
     }
 
     /// PUTs until there is an answer that says something about the object, and not about how the request was put.
-    fn put_adapting(&self, key: &ObjectKey, body: &Bytes, lock: Option<&ObjectLock>) -> Result<(), Failure> {
+    fn put_adapting(&self, key: &ObjectKey, body: &Bytes, how: Put<'_>) -> Result<(), Failure> {
         let mut conflicts = 0;
         loop {
-            let failure = match self.put(key, body.clone(), lock) {
+            let failure = match self.put(key, body.clone(), how) {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -291,7 +302,7 @@ impl Backend for S3Backend {
     /// A condition keeps the old object where the server honours it. Nothing is sent again here after an answer that
     /// leaves the outcome open, so `AlreadyExists` is never about this call's own object.
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        self.named(key.as_str(), self.put_adapting(key, &body, None))?;
+        self.named(key.as_str(), self.put_adapting(key, &body, Put::Create))?;
         self.check_class(key);
         Ok(())
     }
@@ -301,7 +312,7 @@ impl Backend for S3Backend {
     }
 
     fn create_locked(&self, key: &ObjectKey, body: Bytes, lock: &ObjectLock) -> Result<(), BackendError> {
-        self.named(key.as_str(), self.put_adapting(key, &body, Some(lock)))?;
+        self.named(key.as_str(), self.put_adapting(key, &body, Put::CreateLocked(lock)))?;
         self.check_class(key);
         Ok(())
     }
@@ -312,6 +323,10 @@ impl Backend for S3Backend {
 
     fn extend_lock(&self, key: &ObjectKey, lock: &ObjectLock) -> Result<(), BackendError> {
         self.named(key.as_str(), self.lock_longer(key, lock))
+    }
+
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.named(key.as_str(), self.put_adapting(key, &body, Put::Replace))
     }
 
     fn create_is_exclusive(&self) -> bool {

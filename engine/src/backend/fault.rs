@@ -18,6 +18,8 @@ pub enum Method {
     Prepare,
     /// [`Backend::create`].
     Create,
+    /// [`Backend::replace`].
+    Replace,
     /// [`Backend::read`].
     Read,
     /// [`Backend::read_range`].
@@ -218,6 +220,10 @@ impl Backend for FaultBackend {
             Some(fault) => self.inner.create(key, damage(&body, &fault)),
             None => self.inner.create(key, body),
         }
+    }
+
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.call(Method::Replace, key.as_str(), || self.inner.replace(key, body))
     }
 
     fn create_is_exclusive(&self) -> bool {

@@ -175,6 +175,25 @@ impl LocalBackend {
         Ok(())
     }
 
+    fn store(&self, key: &ObjectKey, body: &Bytes, name: write::Name) -> Result<(), BackendError> {
+        let path = self.path(key);
+        let mut outcome = self.write_file(&path, body, name);
+        for _ in 0..PARENT_ATTEMPTS {
+            if !outcome.as_ref().is_err_and(|e| e.error.kind() == io::ErrorKind::NotFound) {
+                break;
+            }
+            self.make_parents(key)?;
+            outcome = self.write_file(&path, body, name);
+        }
+        if outcome.as_ref().is_err_and(|e| e.error.raw_os_error() == Some(Errno::IO.raw_os_error())) {
+            // After a failed fsync the kernel may call the lost pages clean, so only a new file can be believed.
+            outcome = self.write_file(&path, body, name);
+        }
+        outcome.map_err(|failure| self.io_error(key.as_str(), failure.action, &failure.error))?;
+        self.mark_dirty(&path);
+        Ok(())
+    }
+
     /// Takes away the directory that held a deleted file, if nothing else is in it. The root stays.
     fn remove_if_empty(&self, path: &Path) {
         if let Some(parent) = path.parent().filter(|parent| *parent != self.root) {
@@ -230,22 +249,11 @@ impl Backend for LocalBackend {
     }
 
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
-        let path = self.path(key);
-        let mut outcome = self.write_new(&path, &body);
-        for _ in 0..PARENT_ATTEMPTS {
-            if !outcome.as_ref().is_err_and(|e| e.error.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            self.make_parents(key)?;
-            outcome = self.write_new(&path, &body);
-        }
-        if outcome.as_ref().is_err_and(|e| e.error.raw_os_error() == Some(Errno::IO.raw_os_error())) {
-            // After a failed fsync the kernel may call the lost pages clean, so only a new file can be believed.
-            outcome = self.write_new(&path, &body);
-        }
-        outcome.map_err(|failure| self.io_error(key.as_str(), failure.action, &failure.error))?;
-        self.mark_dirty(&path);
-        Ok(())
+        self.store(key, &body, write::Name::New)
+    }
+
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.store(key, &body, write::Name::Replace)
     }
 
     fn create_is_exclusive(&self) -> bool {

@@ -77,6 +77,11 @@ impl Backend for MemBackend {
         Ok(())
     }
 
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.overwrite(key, body);
+        Ok(())
+    }
+
     fn create_is_exclusive(&self) -> bool {
         true
     }

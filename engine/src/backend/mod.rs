@@ -141,6 +141,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// was unknown and that was repeated, finding the very same bytes counts as success.
     fn create(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError>;
 
+    /// Puts the right bytes in the place of a damaged or lost object; whoever reads meanwhile gets the old object or the new
+    /// one whole. Only for mending: `body` MUST be the very bytes that were once stored under this name, known by their hash
+    /// or because they authenticate; or parity made anew. Nothing else is ever replaced.
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError>;
+
     /// Whether `create` is known never to replace an object, even in a race.
     fn create_is_exclusive(&self) -> bool;
 

@@ -192,6 +192,10 @@ impl Backend for Retry {
         self.repeat(|_| self.inner.extend_lock(key, lock))
     }
 
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.repeat(|_| self.inner.replace(key, body.clone()))
+    }
+
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
     }

@@ -17,11 +17,12 @@ type Test = (&'static str, fn(&dyn Backend));
 ///
 /// When the store does not keep the contract.
 pub fn run(make: &dyn Fn() -> Box<dyn Backend>) {
-    let tests: [Test; 12] = [
+    let tests: [Test; 13] = [
         ("basics", basics),
         ("names", names),
         ("create_twice", create_twice),
         ("create_race", create_race),
+        ("replace", replace),
         ("ranges", ranges),
         ("size_limit", size_limit),
         ("missing", missing),
@@ -131,6 +132,15 @@ fn create_twice(store: &dyn Backend) {
     } else {
         assert!(get(store, "taken") == new);
     }
+}
+
+fn replace(store: &dyn Backend) {
+    for (round, length) in [100, 5, 100_000, 0].into_iter().enumerate() {
+        let body = pattern(length, round as u64);
+        store.replace(&key("mended/a"), body.clone()).unwrap_or_else(|e| panic!("replace: {e}"));
+        assert!(get(store, "mended/a") == body);
+    }
+    assert_eq!(listing(store, "").into_iter().collect::<Vec<_>>(), [("mended/a".to_owned(), 0)]);
 }
 
 fn create_race(store: &dyn Backend) {

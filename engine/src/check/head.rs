@@ -111,7 +111,7 @@ fn read_mark(check: &Check<'_>, e: Epoch, role: EpochRole, known: &mut Marks) ->
     let result = match role {
         EpochRole::Close => epoch::open_close(key, repo, e, &bytes).map(|close| known.close = Some(close.previous)),
         EpochRole::Seal => {
-            epoch::open_seal(key, repo, e, &bytes).map(|seal| known.seal = Some((ObjectId::of(&bytes), seal.previous)))
+            epoch::open_seal(key, repo, e, &bytes).map(|(seal, _)| known.seal = Some((ObjectId::of(&bytes), seal.previous)))
         }
         EpochRole::Fence => epoch::open_mark(key, ObjectKind::Fence, repo, e, &bytes),
         EpochRole::Done => epoch::open_mark(key, ObjectKind::Done, repo, e, &bytes),

@@ -3,13 +3,14 @@
 //! Damage never ends a check: each finding goes to the monitor and is counted, and the check goes on with what is left.
 //! Nothing is believed because a cache says so: the index is built anew from the segments as they are in the store. In this
 //! order: [`head`] (config, keys, epochs), [`structure`] (segments, packs by name and size), [`tree`] (snapshots down to
-//! the places of their blobs), and where asked for [`data`] (the packs' bytes).
+//! the places of their blobs), where asked for [`data`] (the packs' bytes), and where there is any, [`parity`].
 //!
 //! What only the machine that has stored it can see: a snapshot that was removed before a seal named it.
 
 mod data;
 mod head;
 mod node;
+mod parity;
 mod rotation;
 mod stored;
 mod structure;
@@ -17,6 +18,7 @@ mod structure;
 mod tests;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -91,6 +93,8 @@ pub struct CheckReport {
     pub unreferenced_packs: u64,
     /// Their sizes added up.
     pub unreferenced_bytes: u64,
+    /// Damaged and missing objects that parity can bring back.
+    pub mendable: u64,
     /// Findings. 0 means that everything that was looked at is in order.
     pub errors: u64,
 }
@@ -124,7 +128,7 @@ pub fn run(
     monitor: &Arc<dyn Monitor>,
 ) -> Result<CheckReport> {
     level.validate()?;
-    let check = Check { repo, monitor: &**monitor, errors: AtomicU64::new(0), gone: Mutex::default() };
+    let check = Check { repo, monitor: &**monitor, errors: AtomicU64::new(0), gone: Mutex::default(), bad: Mutex::default() };
     let mut report = CheckReport::default();
     let seals = head::check(&check, &mut report)?;
     let (view, built) = load(&check, cache_dir)?;
@@ -140,6 +144,7 @@ pub fn run(
     if check.settle(&view)? {
         monitor.note("maintenance went on meanwhile, and objects it has replaced could not be looked at: check again".into());
     }
+    parity::check(&check, level, &mut report)?;
     report.errors = check.errors.load(Ordering::Relaxed);
     Ok(report)
 }
@@ -164,13 +169,17 @@ struct Check<'a> {
     errors: AtomicU64,
     /// Objects that are not in the store. Whether that is damage depends on what maintenance did meanwhile.
     gone: Mutex<Vec<(String, String)>>,
+    /// What the findings are about.
+    bad: Mutex<BTreeSet<String>>,
 }
 
 impl Check<'_> {
     /// Counts and reports a finding.
     fn problem(&self, subject: impl Display, message: impl Display) {
         self.errors.fetch_add(1, Ordering::Relaxed);
-        self.monitor.problem(Problem { subject: subject.to_string(), message: message.to_string() });
+        let problem = Problem { subject: subject.to_string(), message: message.to_string() };
+        lock(&self.bad).insert(problem.subject.clone());
+        self.monitor.problem(problem);
     }
 
     /// An object is not there.

@@ -231,7 +231,13 @@ fn authentic_contradictions_are_noticed() {
 #[test]
 fn what_maintenance_replaced_meanwhile_is_no_finding() {
     let sample = Sample::small();
-    let check = Check { repo: &sample.repo, monitor: &Collector::default(), errors: AtomicU64::new(0), gone: Mutex::default() };
+    let check = Check {
+        repo: &sample.repo,
+        monitor: &Collector::default(),
+        errors: AtomicU64::new(0),
+        gone: Mutex::default(),
+        bad: Mutex::default(),
+    };
     let view = sample.repo.load_view(&Collector::default()).unwrap();
     check.gone("packs/x", "is not in the store");
     assert!(!check.settle(&view).unwrap());

@@ -15,6 +15,8 @@ const MAC_LEN: usize = 32;
 pub const MAX_CONFIG: u64 = 64 << 10;
 /// Sizes of packs that may be chosen, in bytes.
 pub const PACK_TARGETS: std::ops::RangeInclusive<u32> = 1 << 20..=128 << 20;
+/// Most parity that can be asked for, in percent.
+pub const MAX_PARITY: u8 = 100;
 /// Chunker id of FastCDC over a secret gear table.
 pub const CHUNKER_GEAR: u32 = 1;
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub chunks: Option<ChunkSizes>,
     /// A pack is finished when its frames exceed this many bytes.
     pub pack_target: u32,
+    /// Parity that objects get, in percent of their size; 0 is none. Seals may say otherwise later.
+    pub parity: u8,
     /// Names of features without which the repository must not be read.
     pub read_features: Vec<String>,
     /// Names of features without which it must not be written to.
@@ -80,7 +84,7 @@ impl Config {
         let header = Header { kind: ObjectKind::Config, repo: self.repo, epoch: 0, nonce: [0; 24] };
         let mut out = header.to_bytes().to_vec();
         cbor::encode_into(&mut out, |e| {
-            e.map(6 + u64::from(self.retention.is_some()))?;
+            e.map(6 + u64::from(self.parity > 0) + u64::from(self.retention.is_some()))?;
             e.u8(0)?.array(2)?.i64(self.created.seconds)?.u32(self.created.nanos)?;
             e.u8(1)?.array(4)?.u32(CHUNKER_GEAR)?.u32(chunks.min)?.u32(chunks.average)?.u32(chunks.max)?;
             e.u8(2)?.u32(self.pack_target)?;
@@ -89,6 +93,9 @@ impl Config {
                 for name in names {
                     e.str(name)?;
                 }
+            }
+            if self.parity > 0 {
+                e.u8(6)?.u8(self.parity)?;
             }
             if let Some(Retention { mode, days }) = self.retention {
                 e.u8(7)?.array(2)?.u8(if mode == LockMode::Compliance { 2 } else { 1 })?.u16(days)?;
@@ -118,7 +125,7 @@ impl Config {
             return Err(FormatError::NotAuthentic);
         }
         let (mut created, mut chunks, mut target, mut features) = (None, None, None, [None, None, None]);
-        let mut lock = None;
+        let (mut percent, mut lock) = (0, None);
         let mut d = Decoder::new(text.get(HEADER_LEN..).unwrap_or_default());
         cbor::map(&mut d, |field, d| {
             match field {
@@ -126,6 +133,7 @@ impl Config {
                 1 => chunks = Some(chunker(d)?),
                 2 => target = Some(d.u32()?),
                 3..=5 => features[field as usize - 3] = Some(cbor::array(d, |d| Ok(d.str()?.to_owned()))?),
+                6 => percent = parity(d)?,
                 7 => lock = Some(retention(d)?),
                 _ => return Ok(false),
             }
@@ -142,6 +150,7 @@ impl Config {
             created: required(created, 0)?,
             chunks: required(chunks, 1)?,
             pack_target,
+            parity: percent,
             read_features: required(read, 3)?,
             write_features: required(write, 4)?,
             maintain_features: required(maintain, 5)?,
@@ -160,6 +169,12 @@ fn chunker(d: &mut Decoder<'_>) -> cbor::Result<Option<ChunkSizes>> {
     }
     let sizes = ChunkSizes { min: d.u32()?, average: d.u32()?, max: d.u32()? };
     if count == 4 && sizes.are_valid() { Ok(Some(sizes)) } else { Err(cbor::CborError::Invalid("impossible chunk sizes")) }
+}
+
+/// A share in percent.
+pub(super) fn parity(d: &mut Decoder<'_>) -> cbor::Result<u8> {
+    let percent = d.u8()?;
+    if percent <= MAX_PARITY { Ok(percent) } else { Err(cbor::CborError::Invalid("more than 100 % of parity")) }
 }
 
 fn retention(d: &mut Decoder<'_>) -> cbor::Result<Retention> {
@@ -205,6 +220,7 @@ mod tests {
             created: Timestamp { seconds: -5, nanos: 7 },
             chunks: Some(crate::chunker::DEFAULT_SIZES),
             pack_target: 16 << 20,
+            parity: 7,
             read_features: vec![],
             write_features: vec!["x".into()],
             maintain_features: vec![],

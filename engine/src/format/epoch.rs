@@ -4,7 +4,7 @@ use minicbor::Decoder;
 
 use super::ObjectKind;
 use super::cbor::{self, required};
-use super::config::timestamp;
+use super::config::{self, timestamp};
 use super::object::{self, FormatError};
 use super::pack::SegmentName;
 use super::snapshot::get_head;
@@ -37,6 +37,17 @@ impl EpochRole {
             Self::Fence => "fence",
             Self::Seal => "seal",
             Self::Done => "done",
+        }
+    }
+
+    /// The kind of the object.
+    #[must_use]
+    pub fn kind(self) -> ObjectKind {
+        match self {
+            Self::Close => ObjectKind::Close,
+            Self::Fence => ObjectKind::Fence,
+            Self::Seal => ObjectKind::Seal,
+            Self::Done => ObjectKind::Done,
         }
     }
 }
@@ -119,10 +130,10 @@ pub fn open_close(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result
     Ok(Close { run: required(run, 0)?, condemned: required(condemned, 1)?, previous })
 }
 
-/// Seals a seal.
-pub fn seal_seal(key: &Key, repo: RepoId, epoch: Epoch, seal: &Seal) -> Result<Vec<u8>, FormatError> {
+/// Seals a seal. `parity` is the setting, in percent, that holds from now on; none leaves it to the config.
+pub fn seal_seal(key: &Key, repo: RepoId, epoch: Epoch, seal: &Seal, parity: Option<u8>) -> Result<Vec<u8>, FormatError> {
     let body = cbor::encode(|e| {
-        e.map(6 + u64::from(seal.locked.is_some()))?;
+        e.map(6 + u64::from(seal.locked.is_some()) + u64::from(parity.is_some()))?;
         put_previous(e.u8(0)?, seal.previous.as_ref())?;
         put_names(e.u8(1)?, seal.snapshots.iter().copied())?;
         put_names(e.u8(2)?, seal.segments.iter().map(|s| (s.epoch, s.id)))?;
@@ -132,16 +143,20 @@ pub fn seal_seal(key: &Key, repo: RepoId, epoch: Epoch, seal: &Seal) -> Result<V
         if let Some(locked) = seal.locked {
             e.u8(6)?.array(2)?.i64(locked.seconds)?.u32(locked.nanos)?;
         }
+        if let Some(percent) = parity {
+            e.u8(7)?.u8(percent)?;
+        }
         Ok(())
     });
     object::seal(key, ObjectKind::Seal, repo, epoch, &body)
 }
 
-/// Opens a seal.
-pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<Seal, FormatError> {
+/// Opens a seal; with it the setting of parity, as [`seal_seal`] takes it.
+pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<(Seal, Option<u8>), FormatError> {
     let body = object::open(key, ObjectKind::Seal, repo, epoch, bytes)?;
     let mut d = Decoder::new(&body);
-    let (mut previous, mut names, mut time, mut forgotten, mut locked) = (None, [None, None, None], None, Vec::new(), None);
+    let (mut previous, mut names, mut time) = (None, [None, None, None], None);
+    let (mut forgotten, mut locked, mut parity) = (Vec::new(), None, None);
     cbor::map(&mut d, |field, d| {
         match field {
             0 => previous = get_previous(d)?,
@@ -149,6 +164,7 @@ pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<
             4 => time = Some(timestamp(d)?),
             5 => forgotten = cbor::array(d, get_head)?,
             6 => locked = Some(timestamp(d)?),
+            7 => parity = Some(config::parity(d)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -156,7 +172,7 @@ pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<
     cbor::finish(&d)?;
     let [snapshots, segments, deleted] = names;
     let segments = required(segments, 2)?.into_iter().map(|(epoch, id)| SegmentName { epoch, id }).collect();
-    Ok(Seal {
+    let seal = Seal {
         previous,
         snapshots: required(snapshots, 1)?,
         segments,
@@ -164,7 +180,8 @@ pub fn open_seal(key: &Key, repo: RepoId, epoch: Epoch, bytes: &[u8]) -> Result<
         time: required(time, 4)?,
         forgotten,
         locked,
-    })
+    };
+    Ok((seal, parity))
 }
 
 /// Seals an object without content: a fence or a done.
@@ -195,7 +212,12 @@ mod tests {
             forgotten: vec![(0, ObjectId([8; 32]))],
             locked: Some(Timestamp { seconds: 9, nanos: 0 }),
         };
-        assert_eq!(open_seal(&key, repo, 5, &seal_seal(&key, repo, 5, &seal).expect("seals")).expect("opens"), seal);
+        for parity in [None, Some(0), Some(100)] {
+            let bytes = seal_seal(&key, repo, 5, &seal, parity).expect("seals");
+            assert_eq!(open_seal(&key, repo, 5, &bytes).expect("opens"), (seal.clone(), parity));
+        }
+        let too_much = seal_seal(&key, repo, 5, &seal, Some(101)).expect("seals");
+        assert!(open_seal(&key, repo, 5, &too_much).is_err());
         let fence = seal_mark(&key, ObjectKind::Fence, repo, 5).expect("seals");
         assert!(open_mark(&key, ObjectKind::Fence, repo, 5, &fence).is_ok());
         assert!(open_mark(&key, ObjectKind::Done, repo, 5, &fence).is_err());

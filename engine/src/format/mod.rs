@@ -7,6 +7,7 @@ pub mod list;
 pub mod node;
 pub mod object;
 pub mod pack;
+pub mod parity;
 pub mod segment;
 pub mod slot;
 pub mod snapshot;
@@ -45,6 +46,31 @@ pub enum ObjectKind {
     Session = 11,
     /// `damaged/<id>`
     Damage = 12,
+    /// `parity/…`
+    Parity = 13,
+}
+
+impl ObjectKind {
+    /// The kind that a byte stands for.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Config,
+            2 => Self::KeySlot,
+            3 => Self::Pack,
+            4 => Self::Segment,
+            5 => Self::Snapshot,
+            6 => Self::Close,
+            7 => Self::Fence,
+            8 => Self::Seal,
+            9 => Self::Done,
+            10 => Self::Forget,
+            11 => Self::Session,
+            12 => Self::Damage,
+            13 => Self::Parity,
+            _ => return None,
+        })
+    }
 }
 
 /// The next size in the Padmé series (Nikitin et al., PoPETS 2019(4)): at most 12 % above `length`, and below 3.2 % from

@@ -9,6 +9,7 @@ pub mod guard;
 mod locks;
 mod mark;
 mod merge;
+mod parity;
 mod plan;
 pub mod policy;
 mod prune;
@@ -19,5 +20,6 @@ mod tests;
 
 pub use forget::{Undeleted, forget, superseded, undelete};
 pub use locks::{guaranteed_until, locked_until};
+pub use parity::ParityTally;
 pub use plan::{PlanReport, Tally};
 pub use prune::{PruneOptions, PruneOutcome, prune};

@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use super::forget::{forget, superseded};
 use super::locks;
+use super::parity::{self, ParityTally};
 use super::plan::{Plan, PlanReport, Tally, plan};
 use super::repack::{Repacked, repack, verify};
 use super::round::{Known, Round};
 use crate::backend::ErrorKind;
 use crate::crypto::random_bytes;
 use crate::error::{Error, Result};
+use crate::format::config::MAX_PARITY;
 use crate::format::epoch::{Close, Seal};
 use crate::id::Epoch;
 use crate::monitor::Monitor;
@@ -32,6 +34,9 @@ pub struct PruneOptions {
     /// Does not wait for running backups, and takes what they may have stored and nothing refers to yet. That is safe: they
     /// store again what is gone.
     pub now: bool,
+    /// Parity that objects get from now on, in percent of their size, at most 100; 0 takes away what there is. Without it,
+    /// as it was.
+    pub parity: Option<u8>,
     /// Only plans.
     pub dry_run: bool,
     /// The caller answers for it that no other maintenance runs: for stores that cannot create an object exclusively.
@@ -50,6 +55,7 @@ impl Default for PruneOptions {
             max_unused: Some(5.0),
             max_repack: None,
             now: false,
+            parity: None,
             dry_run: false,
             exclusive: false,
             extend_locks: false,
@@ -69,6 +75,9 @@ impl PruneOptions {
     }
 
     fn validate(&self) -> Result<()> {
+        if let Some(percent) = self.parity.filter(|percent| *percent > MAX_PARITY) {
+            return Err(Error::Invalid(format!("{percent} % is no amount of parity: at most {MAX_PARITY}")));
+        }
         match self.max_unused {
             Some(percent) if !(0.0..=100.0).contains(&percent) => {
                 Err(Error::Invalid(format!("{percent} % is no share: it must be from 0 to 100")))
@@ -89,6 +98,8 @@ pub struct PruneOutcome {
     pub written: Tally,
     /// Deleted packs.
     pub deleted: Tally,
+    /// What was done about parity.
+    pub parity: ParityTally,
     /// The epoch that was sealed; none if there was nothing to do, or nothing was to be done.
     pub sealed: Option<Epoch>,
 }
@@ -110,6 +121,9 @@ pub fn prune(
 ) -> Result<PruneOutcome> {
     options.validate()?;
     repo.check_maintainable(options.exclusive)?;
+    if let Some(percent) = options.parity.filter(|_| !options.dry_run) {
+        repo.parity().choose(percent);
+    }
     let mut outcome = PruneOutcome::default();
     let store = EpochStore::new(repo, monitor);
     for _ in 0..MAX_TRIES {
@@ -137,7 +151,12 @@ pub fn prune(
         // A real one has carried on with the epoch above.
         reader.view().check_settled()?;
         match attempt(&reader, options, monitor, planned, &mut outcome) {
-            Ok(true) => return Ok(outcome),
+            Ok(true) => {
+                if !options.dry_run && (repo.parity().percent() > 0 || options.parity.is_some()) {
+                    outcome.parity = parity::maintain(&reader, monitor)?;
+                }
+                return Ok(outcome);
+            }
             Ok(false) => {}
             // What is gone is where the other run has put it.
             Err(error) if error.is_local() && has_moved_on(&reader, monitor)? => {
@@ -205,7 +224,8 @@ fn is_idle(reader: &Reader, plan: &Plan<'_>, dropped: &HashSet<SnapshotName>) ->
     let confirmed = view.snapshots.iter().all(|s| view.sealed.contains(s));
     let indexed = view.segments.iter().all(|s| Some(s.epoch) <= sealed);
     let idle = plan.delete.is_empty() && plan.repack.is_empty() && dropped.is_empty() && view.forgotten.is_empty();
-    idle && confirmed && indexed && view.unreadable.is_empty()
+    let parity = reader.repo().parity();
+    idle && confirmed && indexed && view.unreadable.is_empty() && parity.percent() == parity.sealed()
 }
 
 /// Carries on with an epoch that another run has left.

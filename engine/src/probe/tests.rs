@@ -58,6 +58,9 @@ impl Backend for Liar {
         }
         Ok(())
     }
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.inner.replace(key, body)
+    }
     fn create_is_exclusive(&self) -> bool {
         self.exclusive.load(Ordering::Relaxed)
     }

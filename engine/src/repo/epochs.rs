@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::epoch::{self, Close, Seal};
 use crate::format::pack::SegmentName;
 use crate::format::snapshot::SnapshotName;
-use crate::format::{ObjectKind, object, snapshot};
+use crate::format::{object, snapshot};
 use crate::id::{Epoch, ObjectId};
 use crate::monitor::{Monitor, Problem, lock};
 use crate::protocol::{Folder, Marks, Name, Request, Store, Target};
@@ -159,13 +159,15 @@ impl Store for EpochStore<'_> {
         let object = names::epoch(epoch, EpochRole::Seal);
         let Some(bytes) = self.read(&object)? else { return Ok(None) };
         let seal = epoch::open_seal(&self.repo.keys().epochs, self.repo.id(), epoch, &bytes);
-        Ok(seal.inspect_err(|e| self.report(&object, e)).ok().map(|seal| (ObjectId::of(&bytes), seal)))
+        let Ok((seal, parity)) = seal.inspect_err(|e| self.report(&object, e)) else { return Ok(None) };
+        self.repo.parity().note_seal(epoch, parity);
+        Ok(Some((ObjectId::of(&bytes), seal)))
     }
 
     async fn has_mark(&self, epoch: Epoch, role: EpochRole) -> Result<bool> {
         let object = names::epoch(epoch, role);
         let Some(bytes) = self.read(&object)? else { return Ok(false) };
-        let opened = epoch::open_mark(&self.repo.keys().epochs, mark_kind(role), self.repo.id(), epoch, &bytes);
+        let opened = epoch::open_mark(&self.repo.keys().epochs, role.kind(), self.repo.id(), epoch, &bytes);
         Ok(opened.inspect_err(|e| self.report(&object, e)).is_ok())
     }
 
@@ -175,7 +177,8 @@ impl Store for EpochStore<'_> {
     }
 
     async fn create_seal(&self, epoch: Epoch, seal: &Seal) -> Result<bool> {
-        let bytes = epoch::seal_seal(&self.repo.keys().epochs, self.repo.id(), epoch, seal);
+        let parity = self.repo.parity().to_seal();
+        let bytes = epoch::seal_seal(&self.repo.keys().epochs, self.repo.id(), epoch, seal, parity);
         let id = bytes.as_ref().map(|bytes| ObjectId::of(bytes)).ok();
         let created = self.create(&names::epoch(epoch, EpochRole::Seal), bytes)?;
         if created {
@@ -185,7 +188,7 @@ impl Store for EpochStore<'_> {
     }
 
     async fn create_mark(&self, epoch: Epoch, role: EpochRole) -> Result<bool> {
-        let bytes = epoch::seal_mark(&self.repo.keys().epochs, mark_kind(role), self.repo.id(), epoch);
+        let bytes = epoch::seal_mark(&self.repo.keys().epochs, role.kind(), self.repo.id(), epoch);
         self.create(&names::epoch(epoch, role), bytes)
     }
 
@@ -207,14 +210,5 @@ impl Store for EpochStore<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn mark_kind(role: EpochRole) -> ObjectKind {
-    match role {
-        EpochRole::Close => ObjectKind::Close,
-        EpochRole::Fence => ObjectKind::Fence,
-        EpochRole::Seal => ObjectKind::Seal,
-        EpochRole::Done => ObjectKind::Done,
     }
 }

@@ -92,6 +92,11 @@ impl Backend for Locked {
         }
     }
 
+    fn replace(&self, key: &ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.inner.replace(key, body)?;
+        if is_lasting(key) { self.inner.extend_lock(key, &lock_from_now(self.retention)) } else { Ok(()) }
+    }
+
     fn create_is_exclusive(&self) -> bool {
         self.inner.create_is_exclusive()
     }

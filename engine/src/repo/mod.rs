@@ -3,8 +3,6 @@
 mod epochs;
 mod history;
 mod locked;
-pub mod names;
-pub mod parallel;
 mod pin;
 mod reader;
 mod segments;
@@ -13,10 +11,11 @@ mod view;
 
 use std::sync::Arc;
 
+pub use crate::names::{self, SnapshotName};
+pub use crate::parallel;
 pub use epochs::EpochStore;
 pub use history::{HeadName, Watch};
 pub(crate) use locked::lock_from_now;
-pub use names::SnapshotName;
 pub use reader::Reader;
 pub(crate) use reader::is_missing;
 pub use segments::load_segment;
@@ -31,10 +30,11 @@ use crate::crypto::password::{Cost, DEFAULT_COST};
 use crate::crypto::{Key, Keyring, random_bytes};
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
-use crate::format::config::{Config, FEATURE_LOCK, MAX_CONFIG, PACK_TARGETS, Retention};
+use crate::format::config::{Config, FEATURE_LOCK, MAX_CONFIG, MAX_PARITY, PACK_TARGETS, Retention};
 use crate::format::object;
 use crate::format::snapshot::{self, Snapshot};
 use crate::id::{ObjectId, RepoId};
+use crate::parity::{self, ParityStore, Setting};
 
 /// A pack is finished when its frames exceed this many bytes. Two or three packs are open at a time and a few more on
 /// their way to the store, all in memory: 16 MiB keeps that within the budget and still makes 65,000 objects of a TiB.
@@ -49,6 +49,8 @@ pub struct InitOptions {
     pub chunks: ChunkSizes,
     /// Size of packs in bytes.
     pub pack_target: u32,
+    /// Parity that objects get, in percent of their size, at most 100; 0 is none.
+    pub parity: u8,
     /// Name of the first key slot.
     pub label: String,
     /// Who makes the repository: user and machine.
@@ -63,6 +65,7 @@ impl Default for InitOptions {
             cost: DEFAULT_COST,
             chunks: DEFAULT_SIZES,
             pack_target: DEFAULT_PACK_TARGET,
+            parity: 0,
             label: String::new(),
             origin: String::new(),
             retention: None,
@@ -78,6 +81,7 @@ pub struct Repository {
     keys: Keyring,
     suite: Suite,
     slot: ObjectId,
+    parity: Arc<Setting>,
     watch: Watch,
     pin: Option<pin::PinFile>,
 }
@@ -91,6 +95,9 @@ impl Repository {
         if !options.chunks.are_valid() || !PACK_TARGETS.contains(&options.pack_target) {
             return Err(Error::Invalid("chunk or pack sizes out of range".into()));
         }
+        if options.parity > MAX_PARITY {
+            return Err(Error::Invalid(format!("{} % is no amount of parity: at most {MAX_PARITY}", options.parity)));
+        }
         backend.prepare()?;
         if let Some(retention) = options.retention {
             backend = locked::begin(backend, retention)?;
@@ -101,11 +108,13 @@ impl Repository {
             created: now(),
             chunks: Some(options.chunks),
             pack_target: options.pack_target,
+            parity: options.parity,
             read_features: vec![],
             write_features: options.retention.iter().map(|_| FEATURE_LOCK.to_owned()).collect(),
             maintain_features: vec![],
             retention: options.retention,
         };
+        let (backend, parity) = with_parity(backend, &config);
         let note = format_note(&options.label, &options.origin);
         let slot = slots::store(&*backend, config.repo, &keys, password, options.cost, &note)?;
         backend.barrier()?;
@@ -115,40 +124,60 @@ impl Repository {
         let bytes = config.to_bytes(&keys.config).map_err(|e| Error::Invalid(e.to_string()))?;
         backend.create(&names::config(), bytes.into())?;
         backend.barrier()?;
-        Ok(Self::opened(backend, config, keys, slot))
+        Ok(Self::opened(backend, config, keys, slot, parity))
     }
 
-    fn opened(backend: Arc<dyn Backend>, config: Config, keys: Keyring, slot: ObjectId) -> Self {
-        Self { backend, config, keys, suite: Suite::fastest(), slot, watch: Watch::default(), pin: None }
+    fn opened(backend: Arc<dyn Backend>, config: Config, keys: Keyring, slot: ObjectId, parity: Arc<Setting>) -> Self {
+        Self { backend, config, keys, suite: Suite::fastest(), slot, parity, watch: Watch::default(), pin: None }
     }
 
-    /// Whether there is a config object.
+    /// Whether there is a config object, or one that is lost and can be brought back.
     pub fn exists(backend: &dyn Backend) -> Result<bool> {
-        match backend.size(&names::config()) {
-            Ok(_) => Ok(true),
-            Err(e) if matches!(e.kind, ErrorKind::NotFound | ErrorKind::NoStore) => Ok(false),
-            Err(e) => Err(e.into()),
+        for object in [names::config(), names::parity_of(&names::config())] {
+            match backend.size(&object) {
+                Ok(_) => return Ok(true),
+                Err(e) if e.kind == ErrorKind::NoStore => break,
+                Err(e) if e.kind == ErrorKind::NotFound => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Opens a repository with a password. Where the config is damaged or lost, its parity does, if there is any.
+    pub fn open(backend: Arc<dyn Backend>, password: &[u8]) -> Result<Self> {
+        let object = names::config();
+        let stored = backend.read(&object, MAX_CONFIG).map_err(|e| match e.kind {
+            ErrorKind::NotFound | ErrorKind::NoStore => Error::NoRepository { location: backend.location() },
+            _ => e.into(),
+        });
+        let opened = stored.and_then(|bytes| Self::open_by(&backend, password, &bytes));
+        match opened {
+            Err(error) if error.is_local() || matches!(error, Error::NoRepository { .. }) => {
+                match parity::rebuild(&*backend, &object) {
+                    Ok(Some(bytes)) => Self::open_by(&backend, password, &bytes),
+                    _ => Err(error),
+                }
+            }
+            opened => opened,
         }
     }
 
-    /// Opens a repository with a password.
-    pub fn open(backend: Arc<dyn Backend>, password: &[u8]) -> Result<Self> {
-        let object = names::config();
-        let bytes = backend.read(&object, MAX_CONFIG).map_err(|e| match e.kind {
-            ErrorKind::NotFound | ErrorKind::NoStore => Error::NoRepository { location: backend.location() },
-            _ => e.into(),
-        })?;
-        let repo = Config::peek(&bytes).map_err(|e| Error::damaged(&object, e))?;
-        let (slot, keys) = slots::unlock(&*backend, repo, password)?;
-        let config = Config::parse(&keys.config, &bytes).map_err(|e| Error::damaged(&object, e))?;
+    /// Opens a repository of which these are the config's bytes.
+    fn open_by(backend: &Arc<dyn Backend>, password: &[u8], bytes: &[u8]) -> Result<Self> {
+        let damaged = |e| Error::damaged(names::config(), e);
+        let repo = Config::peek(bytes).map_err(damaged)?;
+        let (slot, keys) = slots::unlock(&**backend, repo, password)?;
+        let config = Config::parse(&keys.config, bytes).map_err(damaged)?;
         if let Some(feature) = config.read_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
         }
         let backend = match config.retention {
-            Some(retention) => Arc::new(locked::Locked::new(backend, retention)) as _,
-            None => backend,
+            Some(retention) => Arc::new(locked::Locked::new(Arc::clone(backend), retention)) as _,
+            None => Arc::clone(backend),
         };
-        Ok(Self::opened(backend, config, keys, slot))
+        let (backend, parity) = with_parity(backend, &config);
+        Ok(Self::opened(backend, config, keys, slot, parity))
     }
 
     /// Fails if this program must not write to the repository.
@@ -200,6 +229,12 @@ impl Repository {
         &self.backend
     }
 
+    /// How much parity objects get.
+    #[must_use]
+    pub fn parity(&self) -> &Setting {
+        &self.parity
+    }
+
     /// All keys.
     #[must_use]
     pub fn keys(&self) -> &Keyring {
@@ -233,6 +268,12 @@ impl Repository {
         }
         Ok(bytes)
     }
+}
+
+/// The store as the repository uses it: with parity, as much as is set.
+fn with_parity(backend: Arc<dyn Backend>, config: &Config) -> (Arc<dyn Backend>, Arc<Setting>) {
+    let setting = Arc::new(Setting::new(config.parity));
+    (Arc::new(ParityStore::new(backend, config.repo, Arc::clone(&setting))), setting)
 }
 
 fn format_note(label: &str, origin: &str) -> crate::format::slot::Note {

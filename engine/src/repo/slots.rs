@@ -1,5 +1,7 @@
 //! Key slots: any number of passwords for one root secret.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::{Repository, names};
@@ -10,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::object::FormatError;
 use crate::format::slot::{self, Note, SLOT_LEN};
 use crate::id::{ObjectId, RepoId};
+use crate::parity;
 
 /// Largest slot of any kind in bytes.
 const MAX_SLOT: u64 = 64 << 10;
@@ -49,11 +52,14 @@ pub(super) fn store(
 
 /// Tries the password on every slot.
 pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Result<(ObjectId, Keyring)> {
-    let (mut tried, mut damage) = (0, None);
-    for id in list(backend)? {
+    let (mut tried, mut damage, mut sound) = (0, None, HashSet::new());
+    for id in list(backend, "keys")? {
         let object = names::slot(&id);
         // Not held against the hash in its name: if only the note is damaged, the password still opens the slot.
         let bytes = backend.read(&object, MAX_SLOT).map_err(Error::from);
+        if bytes.as_ref().is_ok_and(|bytes| ObjectId::of(bytes) == id) {
+            sound.insert(id);
+        }
         match bytes.and_then(|b| slot::open(repo, password, &b).map_err(|e| skip_foreign(&object.to_string(), e))) {
             Ok(Some(root)) => return Ok((id, Keyring::new(root))),
             Ok(None) => tried += 1,
@@ -61,11 +67,28 @@ pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Re
             Err(e) => damage = damage.or(Some(e)),
         }
     }
+    if let Some(opened) = unlock_by_parity(backend, repo, password, &sound) {
+        return Ok(opened);
+    }
     match damage {
         Some(e) if tried == 0 => Err(e),
         _ if tried == 0 => Err(Error::damaged("keys", "no key slot is left: without one nothing can be read")),
         _ => Err(Error::WrongPassword { slots: tried }),
     }
+}
+
+/// Tries the password on slots that are damaged or lost, as their parity tells them. What fails here is no news.
+fn unlock_by_parity(
+    backend: &dyn Backend,
+    repo: RepoId,
+    password: &[u8],
+    sound: &HashSet<ObjectId>,
+) -> Option<(ObjectId, Keyring)> {
+    let ids = list(backend, "parity/keys").ok()?;
+    ids.into_iter().filter(|id| !sound.contains(id)).find_map(|id| {
+        let bytes = parity::rebuild(backend, &names::slot(&id)).ok()??;
+        Some((id, Keyring::new(slot::open(repo, password, &bytes).ok()??)))
+    })
 }
 
 /// Slots of an earlier, broken-off init in the same place are not ours, those of other kinds not for passwords: passed over as
@@ -77,9 +100,9 @@ fn skip_foreign(object: &str, error: FormatError) -> Error {
     }
 }
 
-fn list(backend: &dyn Backend) -> Result<Vec<ObjectId>> {
+fn list(backend: &dyn Backend, folder: &str) -> Result<Vec<ObjectId>> {
     let mut ids = Vec::new();
-    backend.list("keys/", &mut |meta| ids.extend(names::parse_id(&meta.key, "keys")))?;
+    backend.list(&format!("{folder}/"), &mut |meta| ids.extend(names::parse_id(&meta.key, folder)))?;
     ids.sort_unstable();
     Ok(ids)
 }
@@ -98,7 +121,7 @@ impl Repository {
     /// All key slots of this repository.
     pub fn key_slots(&self) -> Result<Vec<SlotInfo>> {
         let mut slots = Vec::new();
-        for id in list(&*self.backend)? {
+        for id in list(&*self.backend, "keys")? {
             let bytes = match read(&*self.backend, &id) {
                 Err(Error::Backend(e)) if e.kind == ErrorKind::NotFound => continue,
                 other => other?,

@@ -29,6 +29,15 @@ pub(super) enum Publish {
     Check,
 }
 
+/// What may have the name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    /// Nothing: else the file that has it is left alone.
+    New,
+    /// A file that the new one replaces.
+    Replace,
+}
+
 /// A step that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -49,7 +58,7 @@ fn not_known(errno: Errno) -> bool {
 
 impl LocalBackend {
     /// Writes, syncs and names a new file; leaves nothing behind when it fails.
-    pub(super) fn write_new(&self, path: &Path, body: &[u8]) -> Result<(), Failure> {
+    pub(super) fn write_file(&self, path: &Path, body: &[u8], name: Name) -> Result<(), Failure> {
         let temporary = temporary_beside(path).map_err(failure("choose a temporary name"))?;
         let mut direct = !self.no_direct.load(Ordering::Relaxed) && may_go_direct(body);
         let file = match self.disk.create(&temporary, direct) {
@@ -67,7 +76,7 @@ impl LocalBackend {
             .write_all(&file, &temporary, body, direct)
             .map_err(failure("write"))
             .and_then(|()| self.disk.sync_file(&file, &temporary).map_err(failure("sync the file")))
-            .and_then(|()| self.publish(&temporary, path).map_err(failure("name the file")));
+            .and_then(|()| self.give_name(&temporary, path, name).map_err(failure("name the file")));
         if written.is_err() {
             // Best effort: a leftover is never taken for an object.
             let _ = self.disk.remove_file(&temporary);
@@ -95,6 +104,13 @@ impl LocalBackend {
             }
         }
         Ok(())
+    }
+
+    fn give_name(&self, from: &Path, to: &Path, name: Name) -> Result<(), Errno> {
+        match name {
+            Name::New => self.publish(from, to),
+            Name::Replace => self.disk.rename(from, to),
+        }
     }
 
     /// Gives `from` the name `to` unless that is taken (`EEXIST`), by the best way this file system knows.

@@ -93,7 +93,7 @@ impl Sample {
         let objects = [
             (EpochRole::Close, epoch::seal_close(key, id, 0, &close)),
             (EpochRole::Fence, epoch::seal_mark(key, ObjectKind::Fence, id, 0)),
-            (EpochRole::Seal, epoch::seal_seal(key, id, 0, &seal)),
+            (EpochRole::Seal, epoch::seal_seal(key, id, 0, &seal, None)),
             (EpochRole::Done, epoch::seal_mark(key, ObjectKind::Done, id, 0)),
         ];
         for (role, bytes) in objects {

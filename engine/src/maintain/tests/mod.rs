@@ -3,6 +3,7 @@
 mod damage;
 mod kill;
 mod locks;
+mod parity;
 mod policy;
 mod power;
 mod tamper;
