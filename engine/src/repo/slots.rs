@@ -150,7 +150,8 @@ impl Repository {
         if *id == self.slot {
             return Err(Error::Invalid("this is the key in use; open the repository with another one to remove it".into()));
         }
-        Ok(self.backend.delete(&names::slot(id))?)
+        self.backend.delete(&names::slot(id))?;
+        Ok(self.backend.barrier()?)
     }
 
     /// Puts a new password in the place of the one in use: the new slot is stored first.
