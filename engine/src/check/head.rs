@@ -24,14 +24,14 @@ pub(super) fn check(check: &Check<'_>, report: &mut CheckReport) -> Result<Seals
     epochs(check)
 }
 
-/// Loads the view. What it reports of epoch objects has been reported already.
-pub(super) fn view(check: &Check<'_>) -> Result<View> {
+/// Loads the view, with what is alarming about it. What it reports of epoch objects has been reported already.
+pub(super) fn view(check: &Check<'_>) -> Result<(View, Option<Error>)> {
     let quiet = Collector::default();
-    let view = check.repo.load_view(&quiet)?;
+    let (view, alarm) = check.repo.load_any_view(&quiet)?;
     for problem in quiet.problems().into_iter().filter(|p| !p.subject.starts_with("epochs/")) {
         check.problem(problem.subject, problem.message);
     }
-    Ok(view)
+    Ok((view, alarm))
 }
 
 fn config(check: &Check<'_>) -> Result<()> {

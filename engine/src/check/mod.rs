@@ -152,10 +152,13 @@ pub fn run(
 /// Looks at what counts and reads the index, again if maintenance replaces it meanwhile.
 fn load(check: &Check<'_>, cache_dir: Option<&Path>) -> Result<(View, structure::Built)> {
     for _ in 0..MAX_ROUNDS {
-        let view = head::view(check)?;
+        let (view, alarm) = head::view(check)?;
         let built = structure::build_index(check, cache_dir, &view)?;
         let is_replaced = built.is_missing_some && check.is_outdated(&view)?;
         if !check.settle(&view)? && !is_replaced {
+            if let Some(alarm) = alarm {
+                check.problem("history", alarm);
+            }
             return Ok((view, built));
         }
     }

@@ -21,13 +21,26 @@ impl Repository {
     ///
     /// What the store returns; [`Error::Rollback`] if the store is not what it was.
     pub fn load_view(&self, monitor: &dyn Monitor) -> Result<View> {
+        let (view, alarm) = self.load_any_view(monitor)?;
+        alarm.map_or(Ok(view), Err)
+    }
+
+    /// As [`Self::load_view`], for those who look for damage: with a view that is not what it was, an [`Error::Rollback`] comes beside it.
+    ///
+    /// # Errors
+    ///
+    /// What the store returns.
+    pub fn load_any_view(&self, monitor: &dyn Monitor) -> Result<(View, Option<Error>)> {
         let store = EpochStore::new(self, monitor);
         let pin = self.remembered()?;
         for _ in 0..MAX_ROUNDS {
             if let Some(mut view) = protocol::run(protocol::view(&store, &Rules::ALL))? {
                 view.damaged = store.damaged();
-                self.judge(&view, &pin, monitor)?;
-                return Ok(view);
+                return match self.judge(&view, &pin, monitor) {
+                    Ok(()) => Ok((view, None)),
+                    Err(alarm @ Error::Rollback(_)) => Ok((view, Some(alarm))),
+                    Err(error) => Err(error),
+                };
             }
         }
         Err(Error::Invalid("the repository's maintenance does not come to rest; try again later".into()))
