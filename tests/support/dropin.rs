@@ -1,6 +1,7 @@
 //! A place where duplicity's command line is used, by stock duplicity and by our program.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -69,7 +70,7 @@ impl Place {
 
     /// Our program.
     pub fn ours(&self, line: &str) -> Run {
-        self.run(self.env.command(&["duplicity"]), line)
+        self.by(None, line)
     }
 
     /// Our program with the arguments of a line, ready to start.
@@ -82,21 +83,25 @@ impl Place {
 
     /// Stock, or ours where `program` is none.
     pub fn by(&self, program: Option<&Path>, line: &str) -> Run {
-        let Some(program) = program else { return self.ours(line) };
-        let mut command = Command::new(program);
-        command.env_clear().env("HOME", self.path("home")).env("TZ", "UTC").current_dir(self.path(""));
-        self.run(command, line)
+        self.call(program, line.split_whitespace())
     }
 
-    /// Runs a command with the arguments of a line.
+    /// The same with arguments that may hold anything.
     ///
     /// # Panics
     ///
     /// If it cannot be started.
-    pub fn run(&self, mut command: Command, line: &str) -> Run {
+    pub fn call<S: AsRef<OsStr>>(&self, program: Option<&Path>, arguments: impl IntoIterator<Item = S>) -> Run {
+        let Some(program) = program else { return self.run(self.env.command(&["duplicity"]), arguments) };
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", self.path("home")).env("TZ", "UTC").current_dir(self.path(""));
+        self.run(command, arguments)
+    }
+
+    fn run<S: AsRef<OsStr>>(&self, mut command: Command, arguments: impl IntoIterator<Item = S>) -> Run {
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.env("PATH", path).envs(self.variables.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
-        let output = command.args(line.split_whitespace()).output().expect("it starts");
+        let output = command.args(arguments).output().expect("it starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Run { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
     }

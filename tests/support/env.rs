@@ -5,6 +5,11 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+/// A number from the environment.
+pub fn variable(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
 /// A temporary directory with a home in it, and where the repository is.
 #[derive(Debug)]
 pub struct Env {
@@ -52,6 +57,17 @@ impl Env {
             set("AWS_REGION", "us-east-1"),
         ];
         Self { directory, repository: format!("s3://{bucket}/prefix"), variables }
+    }
+
+    /// Another machine: a directory and a home of its own, and the same repository.
+    ///
+    /// # Panics
+    ///
+    /// As [`Env::local`].
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self { directory, repository: self.repository.clone(), variables: self.variables.clone() }
     }
 
     /// A path in the temporary directory.

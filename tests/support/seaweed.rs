@@ -52,14 +52,8 @@ impl Seaweed {
     /// # Panics
     ///
     /// As [`Seaweed::shared`].
-    #[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
     pub fn start() -> Option<Self> {
-        let Some(program) = find_program() else {
-            let required = std::env::var("DEDUPLICITY_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
-            assert!(!required, "weed (SeaweedFS) is not installed; run tests/setup.sh");
-            eprintln!("skipped: weed (SeaweedFS) is not installed; run tests/setup.sh");
-            return None;
-        };
+        let program = find_program()?;
         let directory = tempfile::tempdir().expect("temporary directory");
         // Somebody may take the ports between the look and the start.
         for _ in 0..3 {
@@ -126,16 +120,23 @@ impl Drop for Seaweed {
 }
 
 /// `DEDUPLICITY_WEED`, the environment that `tests/setup.sh` makes, or the search path.
-fn find_program() -> Option<PathBuf> {
+#[expect(clippy::print_stderr, reason = "the test harness shows it beside the test that did nothing")]
+pub(crate) fn find_program() -> Option<PathBuf> {
     let local = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/weed");
     let search = std::env::var_os("PATH").unwrap_or_default();
     let named = std::env::var_os("DEDUPLICITY_WEED").map(PathBuf::from);
     let in_path = std::env::split_paths(&search).map(|d| d.join("weed")).collect::<Vec<_>>();
-    named.into_iter().chain([local]).chain(in_path).find(|p| p.is_file())
+    let found = named.into_iter().chain([local]).chain(in_path).find(|p| p.is_file());
+    if found.is_none() {
+        let required = std::env::var("DEDUPLICITY_REQUIRE_SERVERS").is_ok_and(|v| v == "1");
+        assert!(!required, "weed (SeaweedFS) is not installed; run tests/setup.sh");
+        eprintln!("skipped: weed (SeaweedFS) is not installed; run tests/setup.sh");
+    }
+    found
 }
 
 /// The first of five ports in a row that are free, and so are those 10000 higher (for the server's own protocol).
-fn free_ports() -> u16 {
+pub(crate) fn free_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 1000).unwrap_or(0) * 10;
     for _ in 0..1000 {
@@ -172,7 +173,7 @@ fn spawn(program: &Path, directory: &Path, port: u16) -> Child {
     command.spawn().expect("start weed")
 }
 
-fn wait_until_ready(address: SocketAddr, process: &mut Child) -> bool {
+pub(crate) fn wait_until_ready(address: SocketAddr, process: &mut Child) -> bool {
     let start = Instant::now();
     while start.elapsed() < START_LIMIT {
         if !matches!(process.try_wait(), Ok(None)) {
@@ -196,7 +197,7 @@ fn answers(address: SocketAddr) -> std::io::Result<bool> {
 }
 
 /// Ends the whole group: it does not always end when asked to.
-fn kill(process: &mut Child) {
+pub(crate) fn kill(process: &mut Child) {
     if let Some(group) = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }

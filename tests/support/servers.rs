@@ -185,6 +185,17 @@ pub fn rclone(kind: &str, folder: &Path, arguments: &[String]) -> Option<Daemon>
     }))
 }
 
+/// `rclone serve s3` of a folder of buckets, with a pair of keys. It replaces objects whatever is asked of it.
+pub fn rclone_s3(folder: &Path, access_key: &str, secret_key: &str) -> Option<Daemon> {
+    let program = program("rclone")?;
+    Some(Daemon::start(|port, own| {
+        let mut command = Command::new(&program);
+        command.args(["--config=/dev/null", "serve", "s3"]).arg(folder).arg(format!("--addr=127.0.0.1:{port}"));
+        command.arg(format!("--auth-key={access_key},{secret_key}")).arg(format!("--cache-dir={}", own.display()));
+        command
+    }))
+}
+
 /// pyftpdlib with a folder and more arguments for `ftp_server.py`.
 pub fn ftp(folder: &Path, arguments: &[String]) -> Option<Daemon> {
     let python = python("pyftpdlib")?;

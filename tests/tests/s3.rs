@@ -8,6 +8,7 @@ use bytes::Bytes;
 use deduplicity_tests::env::Env;
 use deduplicity_tests::proxy::{Harm, Proxy, Rule};
 use deduplicity_tests::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
+use deduplicity_tests::servers;
 use engine::backend::retry::{Retry, RetryPolicy};
 use engine::backend::{Backend, ErrorKind, ObjectKey, suite};
 use engine::probe;
@@ -274,4 +275,18 @@ fn the_doctor_sees_what_a_server_gets_wrong() {
     let run = env.run(&["doctor"]);
     assert_eq!(run.code, 1, "{}", run.err);
     assert!(run.err.contains("cannot hold a repository") && run.out.contains("backup, restore and check: no"), "{}", run.out);
+}
+
+/// A real server that takes the condition and replaces the object all the same.
+#[test]
+fn the_doctor_sees_that_rclone_replaces_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("bucket")).unwrap();
+    let Some(server) = servers::rclone_s3(folder.path(), ACCESS_KEY, SECRET_KEY) else { return };
+    let env = Env::s3(&format!("http://{}", server.address()), "bucket", ACCESS_KEY, SECRET_KEY);
+    let run = env.run(&["doctor"]);
+    assert_eq!(run.code, 3, "{}{}", run.out, run.err);
+    assert!(run.out.contains("FAILED  no object is ever replaced, even in a race"), "{}", run.out);
+    assert!(run.out.contains("backup, restore and check: yes"), "{}", run.out);
+    assert!(run.out.contains("reclaiming space: only ever from one machine, one run at a time"), "{}", run.out);
 }

@@ -117,12 +117,16 @@ impl Log {
         self.stanza(level.keyword(), code, args, text);
     }
 
-    /// A result: a line at the level of a notice, and for programs a stanza of the keyword INFO.
+    /// A result: a line whatever the verbosity, and for programs a stanza of the keyword INFO.
     pub fn result(&self, code: u32, args: &str, text: &[u8]) {
-        if Level::NOTICE <= self.verbosity {
-            self.line(&self.lines, text);
-            self.stanza("INFO", code, args, text);
-        }
+        self.line(&self.lines, text);
+        self.stanza("INFO", code, args, text);
+    }
+
+    /// Statistics: a notice whatever the verbosity.
+    pub fn statistics(&self, text: &str) {
+        self.line(&self.lines, text.as_bytes());
+        self.stanza(Level::NOTICE.keyword(), code::GENERIC, "", text.as_bytes());
     }
 
     fn line(&self, out: &Mutex<Box<dyn Write + Send>>, text: &[u8]) {
@@ -239,6 +243,16 @@ mod tests {
             text(&stanzas),
             "NOTICE 1\n. one\n. two\n\nWARNING 1\n. careful\n\nINFO 3 args\n. told\n\nERROR 19\n. x not found\n\n"
         );
+    }
+
+    #[test]
+    fn results_are_always_told() {
+        let lines = Buffer::default();
+        let log = Log::new(Level::ERROR, Box::new(lines.clone()), Box::new(Buffer::default()));
+        log.notice("not said");
+        log.result(3, "", b"told");
+        log.statistics("counted");
+        assert_eq!(*lines.0.lock().expect("lock"), b"told\ncounted\n");
     }
 
     #[test]

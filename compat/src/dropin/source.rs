@@ -139,20 +139,34 @@ impl Monitor for Tally {
     }
 }
 
-impl Source {
-    /// Starts the walk. A source that is a symlink is one, not followed, as in duplicity.
-    pub fn new(context: &Context, source: &Path, tally: &Arc<Tally>) -> Result<Self> {
+/// A walk that has not begun.
+pub(super) struct Walk {
+    selection: Selection,
+    root: PathBuf,
+}
+
+impl Walk {
+    /// Understands the rules. A source that is a symlink is one, not followed, as in duplicity.
+    pub fn new(context: &Context, source: &Path) -> Result<Self> {
         let selection = Selection::new(source, &context.options.rules, context.options.null_separator)?;
         let root = absolute(source).map_err(|e| Failure::new(code::SOURCE_MISSING, format!("{}: {e}", source.display())))?;
+        Ok(Self { selection, root })
+    }
+
+    /// Begins.
+    pub fn start(self, tally: &Arc<Tally>) -> Result<Source> {
+        let Self { selection, root } = self;
         let below = root.as_os_str().as_bytes().strip_prefix(b"/").unwrap_or_default();
         let base = EntryPath::new(below).map_err(|e| Failure::new(code::SOURCE_MISSING, format!("{}: {e}", root.display())))?;
         let filter = Arc::new(Filter { selection, root: root.clone() });
         let asked = (!filter.selection.is_empty()).then(|| Arc::clone(&filter) as Arc<dyn PathFilter>);
         let options = WalkOptions { roots: vec![root], one_file_system: false, exclude_if_present: Vec::new(), filter: asked };
         let walk = WalkSource::new(options, Arc::clone(tally) as Arc<dyn Monitor>)?;
-        Ok(Self { walk, base, filter, deferred: Vec::new(), ready: VecDeque::new() })
+        Ok(Source { walk, base, filter, deferred: Vec::new(), ready: VecDeque::new() })
     }
+}
 
+impl Source {
     /// The absolute path of a file of the source, as problems of the walk show it.
     pub fn shown(&self, path: &EntryPath) -> String {
         let separator = if self.base.is_root() || path.is_root() { "" } else { "/" };

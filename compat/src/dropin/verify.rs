@@ -14,7 +14,7 @@ use super::failure::{Failure, Result, code};
 use super::names::Names;
 use super::replay::{Item, Replay, Replayed};
 use super::restore::below;
-use super::source::{Source, Tally};
+use super::source::{Source, Tally, Walk};
 use crate::tar::Header;
 use crate::time::{Time, TimeZone};
 
@@ -31,6 +31,7 @@ pub fn run(context: &Context, source: &Path) -> Result<u8> {
         let text = format!("Verify directory {} does not exist", source.display());
         return Err(Failure::new(code::VERIFY_DIR_MISSING, text));
     }
+    let files = Walk::new(context, source)?;
     let below = below(context)?;
     let collection = context.collection()?;
     context.say_last_full(&collection);
@@ -44,7 +45,7 @@ pub fn run(context: &Context, source: &Path) -> Result<u8> {
         compared: 0,
         differences: 0,
     };
-    verify.all(Source::new(context, source, &Tally::new(context))?)?;
+    verify.all(files.start(&Tally::new(context))?)?;
     let (compared, differences) = (verify.compared, verify.differences);
     context.log.notice(&format!("Verify complete: {compared} file(s) compared, {differences} difference(s) found."));
     Ok(if differences > 0 { code::GENERIC } else { 0 })

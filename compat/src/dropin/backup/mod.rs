@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::context::Context;
 use super::failure::{Failure, Result, code};
 use super::options::BackupKind;
-use super::source::{Source, Tally};
+use super::source::{Tally, Walk};
 use crate::export::ExportOptions;
 use crate::export::set::SetWriter;
 use crate::manifest::{FileList, Manifest};
@@ -39,6 +39,8 @@ pub(super) fn run_with(context: &Context, kind: BackupKind, source: &Path, tally
         let text = format!("Backup source directory {} does not exist.", source.display());
         return Err(Failure::new(code::SOURCE_MISSING, text));
     }
+    // Before anything is looked at: rules that make no sense end the run here.
+    let files = Walk::new(context, source)?;
     let target = Arc::clone(context.target()?);
     let collection = context.collection()?;
     context.say_last_full(&collection);
@@ -49,8 +51,7 @@ pub(super) fn run_with(context: &Context, kind: BackupKind, source: &Path, tally
     if !context.options.dry_run {
         plan.remove_leftovers(context)?;
     }
-    // Before anything is written: rules that make no sense end the run here.
-    let files = Source::new(context, source, tally)?;
+    let files = files.start(tally)?;
     let options = export_options(context, source);
     let discard = keep::Discard;
     let target: &dyn Target = if context.options.dry_run { &discard } else { &*target };
@@ -78,13 +79,13 @@ fn finish(context: &Context, statistics: &Statistics, tally: &Tally, plan: &Plan
     let report = statistics.end(tally.errors());
     if context.options.jsonstat {
         let text = report.json(context, plan, source);
-        context.log.notice(&text);
+        context.log.statistics(&text);
         if !context.options.dry_run && statistics.is_stored() {
             keep::store_statistics(context, plan.times, text.as_bytes())?;
         }
     }
     if context.options.print_statistics {
-        context.log.notice(&report.text());
+        context.log.statistics(&report.text());
     }
     Ok(0)
 }

@@ -25,11 +25,13 @@ pub(super) struct Plan {
 impl Plan {
     pub fn new(context: &Context, collection: &Collection, kind: BackupKind) -> Result<Self> {
         let last = collection.chains().iter().max_by_key(|chain| chain.end_time());
-        let base = last.and_then(usable).filter(|base| kind != BackupKind::Full && !is_due(context, base));
-        if kind == BackupKind::Incremental && last.and_then(usable).is_none() {
+        let usable = last.and_then(usable);
+        let is_due = kind != BackupKind::Full && is_due(context, last, usable.as_ref());
+        if kind == BackupKind::Incremental && usable.is_none() && !is_due {
             let text = "Fatal Error: Unable to start incremental backup. Old signatures not found and incremental specified";
             return Err(Failure::new(code::INC_WITHOUT_SIGNATURES, text));
         }
+        let base = usable.filter(|_| kind != BackupKind::Full && !is_due);
         let taken = |time| collection.sets().iter().any(|set| set.end_time() == time);
         let start = base.as_ref().and_then(|base| base.sets.last()).map(|set| set.end_time());
         let end = super::distinct_time(context, taken, start)?;
@@ -84,13 +86,14 @@ fn usable(chain: &Chain) -> Option<Base> {
     (whole > 0 && whole + 1 >= chain.sets().len()).then(|| Base { sets: chain.sets()[..whole].to_vec() })
 }
 
-/// Whether an option wants a full backup instead.
-fn is_due(context: &Context, base: &Base) -> bool {
+/// Whether an option wants a full backup instead. Where there is none yet, the last one is too old.
+fn is_due(context: &Context, last: Option<&Chain>, base: Option<&Base>) -> bool {
     let options = &context.options;
-    let full = base.sets.first().map(|set| set.end_time());
-    let is_old = options.full_if_older_than.zip(full).is_some_and(|(limit, full)| full < limit);
+    let full = last.and_then(|chain| chain.sets().first()).map(|set| set.end_time().epoch());
+    let limit = options.full_if_older_than.map(|age| context.now.epoch().saturating_sub(age));
+    let is_old = limit.is_some_and(|limit| full.unwrap_or(0) < limit);
     if is_old {
         context.log.notice("Last full backup is too old, forcing full backup");
     }
-    is_old || options.full_if_n_inc.is_some_and(|most| base.sets.len() > most)
+    is_old || options.full_if_n_inc.zip(base).is_some_and(|(most, base)| base.sets.len() > most)
 }

@@ -114,8 +114,8 @@ pub struct Options {
     pub file_changed: Option<Vec<u8>>,
     pub force: bool,
     pub full_if_n_inc: Option<usize>,
-    /// A point in time; `None` never.
-    pub full_if_older_than: Option<Time>,
+    /// An age in seconds.
+    pub full_if_older_than: Option<i64>,
     pub gpg_options: Vec<String>,
     pub help: bool,
     pub hidden_encrypt_keys: Vec<String>,

@@ -156,7 +156,7 @@ impl Options {
             Key::FilePrefixManifest => self.prefixes.manifest = value,
             Key::FilePrefixSignature => self.prefixes.signature = value,
             Key::FullIfNInc => self.full_if_n_inc = Some(number(name, &value)?),
-            Key::FullIfOlderThan => self.full_if_older_than = Some(time(name, &value, now)?),
+            Key::FullIfOlderThan => self.full_if_older_than = Some(now.epoch().saturating_sub(time(name, &value, now)?.epoch())),
             Key::LogFd => self.log_fd = Some(number(name, &value)?),
             Key::Name => self.name = Some(value),
             Key::NumRetries => self.num_retries = Some(number(name, &value)?),
@@ -184,6 +184,11 @@ impl Options {
     /// Options of the selection, whose order counts; `false` for others.
     fn set_rule(&mut self, key: Key, name: &str, value: &OsString, now: Time) -> Result<bool, UsageError> {
         let bytes = || value.as_bytes().to_vec();
+        let wants_text =
+            matches!(key, Key::Exclude | Key::Include | Key::ExcludeRegexp | Key::IncludeRegexp | Key::ExcludeIfPresent);
+        if wants_text && value.is_empty() {
+            return Err(UsageError(format!("{name}: the value is empty")));
+        }
         let filter = match key {
             Key::FilterGlobbing => Some(Filter::Globbing),
             Key::FilterLiteral => Some(Filter::Literal),

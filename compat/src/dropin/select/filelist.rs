@@ -12,13 +12,14 @@ fn line(line: &[u8]) -> Option<(Option<bool>, Vec<u8>)> {
         return None;
     }
     let (sign, rest) = match line {
-        [b'+', b' ', rest @ ..] => (Some(true), rest.trim_ascii()),
-        [b'-', b' ', rest @ ..] => (Some(false), rest.trim_ascii()),
+        [b'+', b' ', rest @ ..] => (Some(true), rest),
+        [b'-', b' ', rest @ ..] => (Some(false), rest),
         rest => (None, rest),
     };
     let pattern = match rest {
         [open @ (b'\'' | b'"'), inner @ .., close] if open == close => inner,
+        [b'\'' | b'"'] => b"",
         rest => rest,
     };
-    Some((sign, pattern.to_vec()))
+    (!pattern.is_empty()).then(|| (sign, pattern.to_vec()))
 }

@@ -104,6 +104,9 @@ pub enum SelectError {
     /// A filter without patterns behind it.
     #[error("the last --filter option has no pattern behind it")]
     TrailingFilter,
+    /// Filters that say what is so anyway.
+    #[error("patterns are shell patterns and mind upper and lower case anyway: these --filter options have no effect")]
+    RedundantFilter,
 }
 
 impl SelectError {
@@ -111,10 +114,13 @@ impl SelectError {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::Filelist { .. } => 7,
             Self::Prefix { .. } => 14,
-            Self::Glob(_) | Self::Regexp(_) => 15,
+            Self::Glob(_) => 15,
             Self::Redundant => 16,
+            Self::Filelist { .. } => 23,
+            // To duplicity, an accident.
+            Self::Regexp(_) => 30,
+            Self::RedundantFilter => 70,
             Self::TrailingFilter => 71,
         }
     }
@@ -198,11 +204,9 @@ impl Selection {
         let mut selection = Self { base: canonical(source.as_os_str().as_bytes()), judges: Vec::new() };
         let mut reading = Reading { filter: Filter::Globbing, fold: false, null_separator };
         let device = std::fs::metadata(source).ok().map(|found| found.dev());
+        check_filters(rules)?;
         for rule in rules {
             selection.take(rule, &mut reading, device)?;
-        }
-        if matches!(rules.last(), Some(Rule::Filter(_))) {
-            return Err(SelectError::TrailingFilter);
         }
         match selection.judges.last() {
             Some(Judge::Pattern { include: true, .. } | Judge::Regexp { include: true, .. }) => Err(SelectError::Redundant),
@@ -321,6 +325,16 @@ impl Judge {
             }
         }
     }
+}
+
+/// Filters have to change something.
+fn check_filters(rules: &[Rule]) -> Result<(), SelectError> {
+    if matches!(rules.last(), Some(Rule::Filter(_))) {
+        return Err(SelectError::TrailingFilter);
+    }
+    let mut filters = rules.iter().filter(|rule| matches!(rule, Rule::Filter(_))).peekable();
+    let is_usual = |rule: &Rule| matches!(rule, Rule::Filter(Filter::Globbing | Filter::StrictCase));
+    if filters.peek().is_some() && filters.all(is_usual) { Err(SelectError::RedundantFilter) } else { Ok(()) }
 }
 
 fn is_device(found: &Metadata) -> bool {

@@ -142,9 +142,11 @@ fn rules_that_make_no_sense() {
     assert_eq!(code(&[exclude("/other")]), 14);
     assert_eq!(code(&[exclude("a")]), 14);
     assert_eq!(code(&[exclude("/s//a")]), 15);
-    assert_eq!(code(&[Rule::Regexp { include: false, pattern: b"(".to_vec() }]), 15);
-    assert_eq!(code(&[Rule::Filelist { include: true, file: Some("/nowhere/at all".into()) }]), 7);
+    assert_eq!(code(&[Rule::Regexp { include: false, pattern: b"(".to_vec() }]), 30);
+    assert_eq!(code(&[exclude("/s/[z-a]")]), 30);
+    assert_eq!(code(&[Rule::Filelist { include: true, file: Some("/nowhere/at all".into()) }]), 23);
     assert_eq!(code(&[exclude("/s/a"), Rule::Filter(Filter::Literal)]), 71);
+    assert_eq!(code(&[Rule::Filter(Filter::StrictCase), exclude("/other")]), 70);
 }
 
 #[test]
@@ -153,6 +155,7 @@ fn lists_of_files() {
     let found = filelist::lines(text, false);
     let expected = [(Some(true), "/s/a b"), (Some(false), "/s/c "), (None, "/s/d"), (None, "/s/e")];
     assert_eq!(found, expected.map(|(sign, line)| (sign, line.as_bytes().to_vec())));
+    assert_eq!(filelist::lines(b"+  /s/a\n''\n\"\n", false), [(Some(true), b" /s/a".to_vec())]);
     assert_eq!(filelist::lines(b"/s/a\0/s/b\nc\0", true).len(), 2);
     let dir = tempfile::tempdir().expect("dir");
     let file = dir.path().join("list");
