@@ -141,13 +141,13 @@ impl Context {
     }
 
     /// Makes the repository.
-    pub fn create(&self, label: &str, options: InitOptions) -> Result<Repository> {
+    pub fn create(&self, options: InitOptions) -> Result<Repository> {
         let backend = self.backend()?;
         if Repository::exists(&*backend)? {
             return Err(Error::RepositoryExists { location: backend.location() }.into());
         }
         let password = Source::of_repository(&self.global)?.read(Purpose::Existing, Ask::Twice)?;
-        let options = InitOptions { label: label.to_owned(), origin: origin(), ..options };
+        let options = InitOptions { origin: origin(), ..options };
         Ok(Repository::create(backend, &password, &options)?)
     }
 
@@ -156,7 +156,7 @@ impl Context {
         match Repository::exists(&*self.backend()?)? {
             true => Ok((self.open()?, false)),
             false => {
-                let repo = self.create("", InitOptions::default())?;
+                let repo = self.create(InitOptions::default())?;
                 let watch = Watch { dir: self.cache_dir(repo.id()), ..Watch::default() };
                 Ok((Arc::new(repo.watched(watch)), true))
             }

@@ -166,7 +166,7 @@ pub fn make_tree(root: &Path) {
     ] {
         fs::write(root.join(name), noise(size as u64, size)).expect("a file");
     }
-    fs::write(root.join(std::ffi::OsStr::from_bytes(b"n\xff \n")), "odd").expect("a file");
+    fs::write(root.join(OsStr::from_bytes(b"n\xff \n")), "odd").expect("a file");
     symlink("../nowhere", root.join("a/link")).expect("a link");
     fs::set_permissions(root.join("a/small"), fs::Permissions::from_mode(0o640)).expect("a mode");
     let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);

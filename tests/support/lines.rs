@@ -240,13 +240,13 @@ fn pattern(random: &Random, ground: &Ground<'_>) -> Vec<u8> {
     }
     let mut path = some_path(random, ground);
     for _ in 0..random.below(3) {
-        path = loosened(random, path);
+        path = loosened(random, &path);
     }
     path
 }
 
 /// A pattern that matches more, or other things.
-fn loosened(random: &Random, path: Vec<u8>) -> Vec<u8> {
+fn loosened(random: &Random, path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<Vec<u8>> = path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect();
     let at = random.below(parts.len());
     let part = &mut parts[at];

@@ -142,7 +142,7 @@ impl Case {
         options.push(valued(&Random::new(0), "--archive-dir", format!("cache-{archive}")));
         options.extend(more);
         // Both programs get the same mixture.
-        let random = Random::new(self.seed ^ self.said.len() as u64 / 2);
+        let random = Random::new(self.seed ^ (self.said.len() as u64 / 2));
         let line = mixed(&random, words.into_iter().map(word).collect(), options);
         let run = self.place.call(program, &line);
         let shown: Vec<String> = line.iter().map(|word| format!("{:?}", word.as_bytes().escape_ascii().to_string())).collect();

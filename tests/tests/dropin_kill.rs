@@ -32,7 +32,7 @@ fn kill_and_go_on(options: &'static str, seed: u64) {
         return;
     }
     let programs: Vec<Option<PathBuf>> = [None].into_iter().chain(stock.into_iter().map(Some)).collect();
-    let kills = variable("DEDUPLICITY_KILLS", 2);
+    let kills = variable("DEDUPLICITY_KILLS", 1);
     let mut story = Story::new(options, programs, seed);
     for number in 0..kills {
         story.kill();

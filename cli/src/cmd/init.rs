@@ -10,8 +10,8 @@ use crate::context::Context;
 use crate::exit::{Status, advise};
 
 pub fn run(context: &Context, args: &InitArgs) -> Result<Status> {
-    let options = InitOptions { retention: retention(args)?, parity: args.parity.unwrap_or(0), ..InitOptions::default() };
-    let repo = context.create(&args.label, options)?;
+    let (label, parity) = (args.label.clone(), args.parity.unwrap_or(0));
+    let repo = context.create(InitOptions { label, parity, retention: retention(args)?, ..InitOptions::default() })?;
     let mut out = context.ui.out();
     if context.ui.json() {
         out.json(&json!({

@@ -125,10 +125,15 @@ impl Bits<'_> {
 
     /// Up to 16 bits; `None` at the end.
     fn take(&mut self, count: usize) -> Option<usize> {
-        let value = self.peek() & ((1 << count) - 1);
+        let value = masked(self.peek(), (1 << count) - 1);
         self.at += count;
-        (self.at <= self.stream.len() * 8).then_some(value as usize)
+        (self.at <= self.stream.len() * 8).then_some(value)
     }
+}
+
+/// Some of the lowest 16 bits.
+fn masked(bits: u64, mask: u64) -> usize {
+    usize::try_from(bits & mask).unwrap_or_default()
 }
 
 /// A code by its next bits: the symbol above, and how many bits it has in the lowest four; zero where there is none.
@@ -166,7 +171,7 @@ impl Code {
 
     /// The symbol, and its bits; zero of them where there is none.
     fn symbol(&self, bits: u64) -> (usize, usize) {
-        let entry = usize::from(self.symbols[(bits & self.mask) as usize]);
+        let entry = usize::from(self.symbols[masked(bits, self.mask)]);
         (entry >> 4, entry & 15)
     }
 }
@@ -227,7 +232,7 @@ fn compressed(bits: &mut Bits, (literals, distances): &(Code, Code)) -> Option<u
         if symbol > END_OF_BLOCK {
             let (extra, base) = *LENGTHS.get(symbol - END_OF_BLOCK - 1)?;
             let rest = word >> length;
-            content += usize::from(base) + (rest & ((1 << extra) - 1)) as usize;
+            content += usize::from(base) + masked(rest, (1 << extra) - 1);
             let (distance, bits) = distances.symbol(rest >> extra);
             if bits == 0 {
                 return None;

@@ -39,6 +39,8 @@ pub mod code {
     pub const SIGNATURE: u8 = 22;
     /// The command line, or another run under way.
     pub const USER: u8 = 23;
+    /// Of Python's library for arguments.
+    pub const ARGUMENTS: u8 = 2;
     /// The archive is not as it should be.
     pub const EXCEPTION: u8 = 30;
     /// Encryption or decryption failed.
@@ -85,7 +87,11 @@ impl Failure {
 
 impl From<UsageError> for Failure {
     fn from(error: UsageError) -> Self {
-        Self::new(code::USER, format!("CommandLineError: {error}\nEnter 'duplicity --help' for help screen."))
+        let code = match error {
+            UsageError::Wrong(_) => code::USER,
+            UsageError::Ambiguous(_) => code::ARGUMENTS,
+        };
+        Self::new(code, format!("CommandLineError: {error}\nEnter 'duplicity --help' for help screen."))
     }
 }
 

@@ -227,7 +227,7 @@ impl Check<'_> {
 
     /// Whether there is a newer seal than the view's.
     fn is_outdated(&self, view: &View) -> Result<bool> {
-        Ok(self.repo.load_view(&Collector::default())?.head != view.head)
+        Ok(self.repo.load_any_view(&Collector::default())?.0.head != view.head)
     }
 
     /// Threads for reading many small things.

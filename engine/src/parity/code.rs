@@ -41,17 +41,16 @@ pub(super) fn encode(data: &[Shard<'_>], count: usize, size: usize) -> Result<Ve
     Ok(out)
 }
 
+/// A shard by its number.
+type Computed = (usize, Vec<u8>);
+
 /// The shards that `data` lacks, by their numbers, each with `size` bytes. `None` if too few are left.
 ///
 /// # Errors
 ///
 /// [`Error::Invalid`] for numbers that the code cannot do.
-pub(super) fn decode(
-    data: &[Option<Shard<'_>>],
-    parity: &[Option<Shard<'_>>],
-    size: usize,
-) -> Result<Option<Vec<(usize, Vec<u8>)>>> {
-    let mut lost: Vec<(usize, Vec<u8>)> =
+pub(super) fn decode(data: &[Option<Shard<'_>>], parity: &[Option<Shard<'_>>], size: usize) -> Result<Option<Vec<Computed>>> {
+    let mut lost: Vec<Computed> =
         data.iter().enumerate().filter(|(_, shard)| shard.is_none()).map(|(number, _)| (number, vec![0; size])).collect();
     if lost.is_empty() || lost.len() > parity.iter().flatten().count() {
         return Ok(lost.is_empty().then_some(lost));

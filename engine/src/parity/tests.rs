@@ -143,7 +143,9 @@ fn damaged_parity_does_what_it_still_can() {
 }
 
 /// Objects without parity inside, and the group's parity over them.
-fn group_of(sizes: &[usize]) -> (Arc<MemBackend>, Vec<(ObjectKey, Vec<u8>)>, ObjectKey) {
+type Stored = (ObjectKey, Vec<u8>);
+
+fn group_of(sizes: &[usize]) -> (Arc<MemBackend>, Vec<Stored>, ObjectKey) {
     let inner = Arc::new(MemBackend::new());
     let objects: Vec<_> = sizes.iter().enumerate().map(|(n, size)| put(&*inner, n as u64, *size)).collect();
     let member = |bytes: &Vec<u8>| Member { kind: ObjectKind::Pack, epoch: 1, size: bytes.len() as u64, id: ObjectId::of(bytes) };

@@ -176,7 +176,7 @@ impl Repair<'_> {
     fn insides(&mut self, survey: &Survey) -> Result<()> {
         if let Judge::Keys(repo) = self.judge {
             // How much parity is set is in the last seal.
-            repo.load_view(&Collector::default())?;
+            repo.load_any_view(&Collector::default())?;
         }
         let bad = self.each(&survey.inside, |object| {
             let found = Found::read(self.backend, &object.key, &object.claim)?;

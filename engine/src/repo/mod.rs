@@ -151,11 +151,11 @@ impl Repository {
             ErrorKind::NotFound | ErrorKind::NoStore => Error::NoRepository { location: backend.location() },
             _ => e.into(),
         });
-        let opened = stored.and_then(|bytes| Self::open_by(&backend, password, &bytes));
+        let opened = stored.and_then(|bytes| Self::open_by(Arc::clone(&backend), password, &bytes));
         match opened {
             Err(error) if error.is_local() || matches!(error, Error::NoRepository { .. }) => {
                 match parity::rebuild(&*backend, &object) {
-                    Ok(Some(bytes)) => Self::open_by(&backend, password, &bytes),
+                    Ok(Some(bytes)) => Self::open_by(backend, password, &bytes),
                     _ => Err(error),
                 }
             }
@@ -164,17 +164,17 @@ impl Repository {
     }
 
     /// Opens a repository of which these are the config's bytes.
-    fn open_by(backend: &Arc<dyn Backend>, password: &[u8], bytes: &[u8]) -> Result<Self> {
+    fn open_by(backend: Arc<dyn Backend>, password: &[u8], bytes: &[u8]) -> Result<Self> {
         let damaged = |e| Error::damaged(names::config(), e);
         let repo = Config::peek(bytes).map_err(damaged)?;
-        let (slot, keys) = slots::unlock(&**backend, repo, password)?;
+        let (slot, keys) = slots::unlock(&*backend, repo, password)?;
         let config = Config::parse(&keys.config, bytes).map_err(damaged)?;
         if let Some(feature) = config.read_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
         }
         let backend = match config.retention {
-            Some(retention) => Arc::new(locked::Locked::new(Arc::clone(backend), retention)) as _,
-            None => Arc::clone(backend),
+            Some(retention) => Arc::new(locked::Locked::new(backend, retention)) as _,
+            None => backend,
         };
         let (backend, parity) = with_parity(backend, &config);
         Ok(Self::opened(backend, config, keys, slot, parity))

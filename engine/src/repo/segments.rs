@@ -28,7 +28,7 @@ pub(super) fn sync_readable(repo: &Repository, index: &Index, view: &mut View) -
             Err(error) if is_lost(error) && !failed.is_empty() => {}
             _ => return result,
         }
-        if result.as_ref().is_err_and(is_gone) && repo.load_view(&Collector::default())?.head != view.head {
+        if result.as_ref().is_err_and(is_gone) && repo.load_any_view(&Collector::default())?.0.head != view.head {
             // A newer seal has replaced it.
             return result;
         }
@@ -49,7 +49,7 @@ pub(super) fn verify_held(repo: &Repository, index: &Index, view: &mut View) -> 
     for (name, read) in held.into_iter().zip(read) {
         match read {
             // A newer seal has replaced it.
-            Err(e) if is_gone(&e) && repo.load_view(&Collector::default())?.head != view.head => return Err(e),
+            Err(e) if is_gone(&e) && repo.load_any_view(&Collector::default())?.0.head != view.head => return Err(e),
             Err(e) if is_lost(&e) => drop(failed.insert(name)),
             read => read?,
         }

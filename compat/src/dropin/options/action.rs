@@ -50,7 +50,7 @@ fn command(word: &OsStr) -> (Option<&'static str>, bool) {
 
 /// What the words of a command line say to do.
 pub(super) fn action(line: &mut CommandLine, words: Vec<OsString>, now: Time) -> Result<Action, UsageError> {
-    let missing = || UsageError("Missing or invalid explicit or implicit action.".to_owned());
+    let missing = || UsageError::Wrong("Missing or invalid explicit or implicit action.".to_owned());
     let named = words.first().filter(|word| !is_url(word)).map_or((None, false), |word| command(word));
     // A command that is written out is one, whatever folders there are; an abbreviated one may be a folder.
     let is_exact = words.first().and_then(|word| word.to_str()).is_some_and(is_command);
@@ -69,12 +69,12 @@ pub(super) fn action(line: &mut CommandLine, words: Vec<OsString>, now: Time) ->
     }
     let Some(command) = named.0 else {
         return Err(match (words.first(), named.1) {
-            (Some(word), true) => UsageError(format!("command '{}' is ambiguous", word.to_string_lossy())),
+            (Some(word), true) => UsageError::Wrong(format!("command '{}' is ambiguous", word.to_string_lossy())),
             _ => missing(),
         });
     };
     let mut words = words.into_iter().skip(1);
-    let mut next = |what: &str| words.next().ok_or_else(|| UsageError(format!("{command}: no {what} given")));
+    let mut next = |what: &str| words.next().ok_or_else(|| UsageError::Wrong(format!("{command}: no {what} given")));
     let action = match command {
         "backup" => Action::Backup(BackupKind::Auto, next("source directory")?.into(), url(next("URL")?)?),
         "full" => Action::Backup(BackupKind::Full, next("source directory")?.into(), url(next("URL")?)?),
@@ -90,7 +90,7 @@ pub(super) fn action(line: &mut CommandLine, words: Vec<OsString>, now: Time) ->
         command => single(command, url(next("URL")?)?)?,
     };
     match words.next() {
-        Some(word) => Err(UsageError(format!("{command}: '{}' is one argument too many", word.to_string_lossy()))),
+        Some(word) => Err(UsageError::Wrong(format!("{command}: '{}' is one argument too many", word.to_string_lossy()))),
         None => Ok(action),
     }
 }
@@ -104,20 +104,20 @@ fn single(command: &str, url: String) -> Result<Action, UsageError> {
         "collection-status" => Ok(Action::CollectionStatus(url)),
         "list-current-files" => Ok(Action::ListCurrentFiles(url)),
         "cleanup" => Ok(Action::Cleanup(url)),
-        _ => Err(UsageError(format!("{command}: too few arguments"))),
+        _ => Err(UsageError::Wrong(format!("{command}: too few arguments"))),
     }
 }
 
 fn url(word: OsString) -> Result<String, UsageError> {
-    let text = word.into_string().map_err(|_| UsageError("the URL is not UTF-8".to_owned()))?;
+    let text = word.into_string().map_err(|_| UsageError::Wrong("the URL is not UTF-8".to_owned()))?;
     if is_url(OsStr::new(&text)) {
         Ok(text)
     } else {
-        Err(UsageError(format!("'{text}' is no URL of an archive; a folder is file:///FOLDER")))
+        Err(UsageError::Wrong(format!("'{text}' is no URL of an archive; a folder is file:///FOLDER")))
     }
 }
 
 fn count(word: &OsStr) -> Result<u32, UsageError> {
     let number = word.to_str().and_then(|text| text.parse().ok()).filter(|n| *n > 0);
-    number.ok_or_else(|| UsageError(format!("'{}' is no number of backups above 0", word.to_string_lossy())))
+    number.ok_or_else(|| UsageError::Wrong(format!("'{}' is no number of backups above 0", word.to_string_lossy())))
 }

@@ -23,8 +23,14 @@ use crate::time::Time;
 
 /// A command line that makes no sense, or asks for what is not there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
+pub enum UsageError {
+    /// What duplicity itself finds.
+    #[error("{0}")]
+    Wrong(String),
+    /// An abbreviation of several options, which its library for arguments refuses.
+    #[error("{0}")]
+    Ambiguous(String),
+}
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,10 +250,10 @@ fn long(line: &mut CommandLine, arg: &OsStr, rest: Rest<'_>, now: Time) -> Resul
     };
     let name = String::from_utf8_lossy(name);
     let spec = find(&name)?;
-    let mut next = || rest.next().ok_or_else(|| UsageError(format!("option {} wants a value", spec.name)));
+    let mut next = || rest.next().ok_or_else(|| UsageError::Wrong(format!("option {} wants a value", spec.name)));
     let value = match (spec.values, glued) {
         (0, None) => OsString::new(),
-        (0, Some(_)) => return Err(UsageError(format!("option {} takes no value", spec.name))),
+        (0, Some(_)) => return Err(UsageError::Wrong(format!("option {} takes no value", spec.name))),
         (_, Some(value)) => value,
         (_, None) => next()?,
     };
@@ -267,7 +273,7 @@ fn short(line: &mut CommandLine, arg: &OsStr, rest: Rest<'_>, now: Time) -> Resu
         }
         let glued = &letters[at + 1..];
         let value = match glued.strip_prefix(b"=").unwrap_or(glued) {
-            [] => rest.next().ok_or_else(|| UsageError(format!("option {name} wants a value")))?,
+            [] => rest.next().ok_or_else(|| UsageError::Wrong(format!("option {name} wants a value")))?,
             value => OsString::from_vec(value.to_vec()),
         };
         return take(line, spec, (value, OsString::new()), now);
@@ -276,7 +282,7 @@ fn short(line: &mut CommandLine, arg: &OsStr, rest: Rest<'_>, now: Time) -> Resu
 }
 
 fn unknown(name: &str) -> UsageError {
-    UsageError(format!("no such option: {name}"))
+    UsageError::Wrong(format!("no such option: {name}"))
 }
 
 /// The option of this name, or the only one that begins so.
@@ -288,7 +294,7 @@ fn find(name: &str) -> Result<&'static Spec, UsageError> {
     match (begin.next(), begin.next()) {
         (Some(spec), None) => Ok(spec),
         (Some(first), Some(second)) => {
-            Err(UsageError(format!("option {name} is ambiguous: {} or {}, or another one", first.name, second.name)))
+            Err(UsageError::Ambiguous(format!("option {name} is ambiguous: {} or {}, or another one", first.name, second.name)))
         }
         (None, _) => Err(unknown(name)),
     }
@@ -314,7 +320,7 @@ fn take(line: &mut CommandLine, spec: &Spec, values: Values, now: Time) -> Resul
             warn(format!("option {} changes nothing here, and is ignored", spec.name));
             Ok(())
         }
-        Class::Refused(why) => Err(UsageError(format!("option {} is not supported: {why}", spec.name))),
+        Class::Refused(why) => Err(UsageError::Wrong(format!("option {} is not supported: {why}", spec.name))),
     }
 }
 
@@ -325,7 +331,7 @@ type Values = (OsString, OsString);
 fn check(line: &CommandLine) -> Result<(), UsageError> {
     let options = &line.options;
     if !options.encryption && (!options.encrypt_keys.is_empty() || !options.hidden_encrypt_keys.is_empty()) {
-        return Err(UsageError("--no-encryption does not go together with a key to encrypt with".to_owned()));
+        return Err(UsageError::Wrong("--no-encryption does not go together with a key to encrypt with".to_owned()));
     }
     Ok(())
 }

@@ -120,8 +120,14 @@ fn the_spellings_of_scripts_are_known() {
 fn what_would_change_the_meaning_is_refused() {
     for option in ["--copy-links", "--files-from=f", "--use-gpgsm", "--s3-kms-key-id=k", "--par2-redundancy=10"] {
         let error = parse(&format!("{option} src file:///a")).expect_err(option);
-        assert!(error.0.contains("is not supported: "), "{error}");
+        assert!(error.to_string().contains("is not supported: "), "{error}");
     }
+}
+
+#[test]
+fn abbreviations_of_several_options_are_told_from_other_mistakes() {
+    assert!(matches!(parse("--file p src file:///a"), Err(UsageError::Ambiguous(_))));
+    assert!(matches!(parse("--no-such src file:///a"), Err(UsageError::Wrong(_))));
 }
 
 #[test]

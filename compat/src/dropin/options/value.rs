@@ -169,12 +169,12 @@ impl Options {
             Key::Time => self.time = Some(time(name, &value, now)?),
             Key::Verbosity => {
                 let level = Level::parse(&value);
-                self.verbosity = level.ok_or_else(|| UsageError(format!("{name}: '{value}' is no level from 0 to 9")))?;
+                self.verbosity = level.ok_or_else(|| UsageError::Wrong(format!("{name}: '{value}' is no level from 0 to 9")))?;
             }
             Key::Volsize => {
                 let mib: u64 = number(name, &value)?;
                 let bytes = mib.checked_mul(1 << 20).filter(|bytes| *bytes > 0);
-                self.volume_size = bytes.ok_or_else(|| UsageError(format!("{name}: {value} is no size in MiB")))?;
+                self.volume_size = bytes.ok_or_else(|| UsageError::Wrong(format!("{name}: {value} is no size in MiB")))?;
             }
             _ => {}
         }
@@ -187,7 +187,7 @@ impl Options {
         let wants_text =
             matches!(key, Key::Exclude | Key::Include | Key::ExcludeRegexp | Key::IncludeRegexp | Key::ExcludeIfPresent);
         if wants_text && value.is_empty() {
-            return Err(UsageError(format!("{name}: the value is empty")));
+            return Err(UsageError::Wrong(format!("{name}: the value is empty")));
         }
         let filter = match key {
             Key::FilterGlobbing => Some(Filter::Globbing),
@@ -222,11 +222,11 @@ impl Options {
 }
 
 fn text(name: &str, value: OsString) -> Result<String, UsageError> {
-    value.into_string().map_err(|_| UsageError(format!("{name}: the value is not UTF-8")))
+    value.into_string().map_err(|_| UsageError::Wrong(format!("{name}: the value is not UTF-8")))
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, UsageError> {
-    value.parse().map_err(|_| UsageError(format!("{name}: '{value}' is no whole number that fits")))
+    value.parse().map_err(|_| UsageError::Wrong(format!("{name}: '{value}' is no whole number that fits")))
 }
 
 /// Whole seconds; fractions are dropped.
@@ -236,5 +236,5 @@ fn seconds(name: &str, value: &str) -> Result<u64, UsageError> {
 
 /// A time, as `-t` takes it.
 pub(super) fn time(name: &str, value: &str, now: Time) -> Result<Time, UsageError> {
-    parse_time_argument(value, now).map_err(|error| UsageError(format!("{name}: {error}")))
+    parse_time_argument(value, now).map_err(|error| UsageError::Wrong(format!("{name}: {error}")))
 }
