@@ -107,11 +107,14 @@ fn an_old_copy_is_noticed_by_every_command_until_it_is_accepted() {
     env.backup("second");
     env.ok(&["prune"]);
     env.put_back("old");
-    for args in [&["snapshots"][..], &["ls", "latest"], &["backup", "src"], &["check"], &["prune"], &["key", "list"], &["stats"]]
-    {
+    for args in [&["snapshots"][..], &["ls", "latest"], &["backup", "src"], &["prune"], &["key", "list"], &["stats"]] {
         let hint = env.fails(args, "latest seal is 0-");
         assert!(hint.starts_with("hint: ") && hint.contains("--accept-rollback"), "{hint}");
     }
+    // One finding of others.
+    let check = env.run(&["check"]);
+    let found = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.code() == Some(1) && found.contains("history: the repository's latest seal is 0-"), "{found}");
     let json = env.run(&["snapshots", "--json"]);
     let line: Value = serde_json::from_slice(&json.stderr).expect("JSON");
     assert_eq!((line["message_type"].as_str(), line["code"].as_i64()), (Some("exit_error"), Some(1)));
