@@ -7,7 +7,6 @@ pub mod dropin;
 pub mod env;
 pub mod generate;
 pub mod lines;
-pub mod misuse;
 pub mod proxy;
 pub mod random;
 pub mod seaweed;
