@@ -1,13 +1,53 @@
 //! The built program, run hermetically: cleared environment, a home and a repository of its own.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 /// A number from the environment.
 pub fn variable(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
+}
+
+/// Runs a command to its end, or kills it after a while. `None`: it was killed.
+///
+/// # Panics
+///
+/// If it cannot be started.
+pub fn run_or_kill(mut command: Command, patience: Option<Duration>) -> Option<Output> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let over = AtomicBool::new(false);
+    let pid = rustix::process::Pid::from_child(&child);
+    std::thread::scope(|scope| {
+        if let Some(patience) = patience {
+            let over = &over;
+            scope.spawn(move || {
+                let start = Instant::now();
+                while start.elapsed() < patience && !over.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                if !over.load(Ordering::Acquire) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            });
+        }
+        let output = child.wait_with_output().expect("it ends");
+        over.store(true, Ordering::Release);
+        output.status.code().map(|_| output)
+    })
+}
+
+/// The last object of a command's output with `--json`.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn summary(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().expect("output")).expect("JSON")
 }
 
 /// A temporary directory with a home in it, and where the repository is.

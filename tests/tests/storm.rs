@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::Output;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deduplicity_tests::cluster::{Cluster, NODES};
-use deduplicity_tests::env::{Env, variable};
+use deduplicity_tests::env::{Env, run_or_kill, summary, variable};
 use deduplicity_tests::random::Random;
 use deduplicity_tests::seaweed::{ACCESS_KEY, SECRET_KEY, Seaweed};
 use deduplicity_tests::tree::{Seen, assert_same, describe, noise};
@@ -89,6 +89,11 @@ fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// When to kill what begins now: once in so many times.
+fn victim(random: &Random, odds: usize) -> Option<Duration> {
+    random.one_in(odds).then(|| Duration::from_millis(random.number() % 3000))
+}
+
 /// Writes files that other machines write, too, so that they share content.
 fn change(random: &Random, source: &Path) {
     for _ in 0..1 + random.below(5) {
@@ -96,31 +101,6 @@ fn change(random: &Random, source: &Path) {
         let content = random.below(60);
         fs::write(&path, noise(content as u64, 1000 + content * content * 200)).expect("a file");
     }
-}
-
-/// Waits for a child, or kills it at a random moment. `None`: it was killed.
-fn finish(random: &Random, mut command: std::process::Command, odds: usize) -> Option<Output> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let over = AtomicBool::new(false);
-    let pid = rustix::process::Pid::from_child(&child);
-    let victim = random.one_in(odds).then(|| Duration::from_millis(random.number() % 3000));
-    std::thread::scope(|scope| {
-        if let Some(patience) = victim {
-            let over = &over;
-            scope.spawn(move || {
-                let start = Instant::now();
-                while start.elapsed() < patience && !over.load(Ordering::Acquire) {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                if !over.load(Ordering::Acquire) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                }
-            });
-        }
-        let output = child.wait_with_output().expect("it ends");
-        over.store(true, Ordering::Release);
-        output.status.code().map(|_| output)
-    })
 }
 
 impl Storm {
@@ -170,7 +150,7 @@ impl Storm {
             let tree = describe(&source);
             let (begun, under_way) = (self.begun.load(Ordering::Relaxed), self.under_way.load(Ordering::Relaxed));
             let start = Instant::now();
-            let Some(output) = finish(&random, env.command(&["backup", "src", "--json"]), 4) else {
+            let Some(output) = run_or_kill(env.command(&["backup", "src", "--json"]), victim(&random, 4)) else {
                 add(&self.counts.backups_killed);
                 continue;
             };
@@ -191,19 +171,19 @@ impl Storm {
         let (env, random) = (self.store.machine(number), Random::new(number));
         while self.goes_on() {
             std::thread::sleep(Duration::from_millis(random.number() % 1000));
-            let victim = {
+            let forgotten = {
                 let mut reported = lock(&self.reported);
                 let count = reported.len();
                 // From now on nothing is promised about it.
                 (count > 12).then(|| reported.swap_remove(random.below(count)))
             };
-            if let Some(victim) = victim {
-                let _ = finish(&random, env.command(&["forget", &victim.id, "--yes"]), 6);
+            if let Some(forgotten) = forgotten {
+                let _ = run_or_kill(env.command(&["forget", &forgotten.id, "--yes"]), victim(&random, 6));
                 add(&self.counts.forgotten);
             }
             add(&self.begun);
             add(&self.under_way);
-            let output = finish(&random, env.command(&PRUNE), 3);
+            let output = run_or_kill(env.command(&PRUNE), victim(&random, 3));
             self.under_way.fetch_sub(1, Ordering::Relaxed);
             match output {
                 None => add(&self.counts.prunes_killed),
@@ -279,12 +259,6 @@ impl Storm {
         check();
         println!("{} snapshots restored equal, twice", lock(&self.reported).len());
     }
-}
-
-/// The last object of a command's output.
-fn summary(output: &Output) -> Value {
-    let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(text.lines().last().expect("output")).expect("JSON")
 }
 
 #[test]
