@@ -22,6 +22,9 @@ pub const INTERRUPTED: u8 = 130;
 const ROLLBACK_HINT: &str = "find out who changed the store, and keep it as it is until then; if you know why (you restored a copy of it), \
                              --accept-rollback takes the repository as it is from now on";
 
+const EXPECTED_HINT: &str =
+    "compare --expect-head with what 'backup' printed last, and find out who changed the store if it is right";
+
 /// How an operation ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -83,6 +86,7 @@ fn judge(error: &anyhow::Error) -> (u8, Option<String>) {
         Some(Error::WrongPassword { .. }) => (WRONG_PASSWORD, None),
         Some(Error::Interrupted) => (INTERRUPTED, None),
         Some(Error::Rollback(_)) => (FAILED, hint(ROLLBACK_HINT)),
+        Some(Error::UnexpectedHead(_)) => (FAILED, hint(EXPECTED_HINT)),
         Some(Error::Damaged { .. } | Error::MissingBlob { .. }) => {
             (FAILED, hint("'deduplicity check' tells what else is damaged"))
         }

@@ -7,6 +7,7 @@ pub mod dropin;
 pub mod env;
 pub mod generate;
 pub mod lines;
+pub mod misuse;
 pub mod proxy;
 pub mod random;
 pub mod seaweed;

@@ -156,7 +156,7 @@ fn codes_that_scripts_rely_on() {
     make_tree(&place.path("src"));
     let url = place.url("archive");
     let code = |line: &str| place.ours(&line.replace("URL", &url)).code;
-    assert_eq!(code("full nowhere URL"), 13);
+    assert_eq!(code("full nowhere URL"), 23);
     assert_eq!(code("inc --no-encryption src URL"), 17);
     assert_eq!(code("full --no-encryption src URL"), 0);
     assert_eq!(code("restore --no-encryption -r nothing/there URL out"), 19);

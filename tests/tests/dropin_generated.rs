@@ -16,6 +16,7 @@ use deduplicity_tests::dropin::{Place, seconds, stock};
 use deduplicity_tests::env::{Run, variable};
 use deduplicity_tests::generate::{change_tree, make_tree, paths};
 use deduplicity_tests::lines::{self, Ground, Words, mixed, valued, word};
+use deduplicity_tests::misuse;
 use deduplicity_tests::random::Random;
 use deduplicity_tests::tree::describe;
 
@@ -40,6 +41,40 @@ fn generated_lines_do_what_stock_does() {
             });
         }
     });
+}
+
+/// What is wrong ends as it does there, in an empty place and in one with a backup.
+#[test]
+fn wrong_lines_end_as_they_do_with_stock() {
+    let Some(program) = stock().pop() else { return };
+    let first = variable("DEDUPLICITY_SEED", 1) * 1000;
+    let mut differences = Vec::new();
+    for seed in first..first + 5 * variable("DEDUPLICITY_DIFFERENTIAL", 4) {
+        let runs = [None, Some(program.as_path())].map(|program| misused(program, seed));
+        let [(line, ours), (_, theirs)] = &runs;
+        if ours.code != theirs.code {
+            let (code, other) = (ours.code, theirs.code);
+            differences
+                .push(format!("{seed} {line:?}: {code}, {other}:\n{}{}\n--\n{}{}", ours.out, ours.err, theirs.out, theirs.err));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What a program makes of a wrong line where there is a backup.
+fn misused(program: Option<&Path>, seed: u64) -> (Words, Run) {
+    let place = Place::empty();
+    for folder in ["src", "full", "empty"] {
+        fs::create_dir(place.path(folder)).expect("a folder");
+    }
+    fs::write(place.path("src/a"), "content").expect("a file");
+    fs::write(place.path("full/b"), "content").expect("a file");
+    let url = place.url("archive");
+    place.ok(None, &format!("full --no-encryption --archive-dir=cache --current-time 1700000000 src {url}"));
+    let line = misuse::line(&Random::new(seed), &url);
+    let more = ["--no-encryption", "--archive-dir=cache", "--num-retries=1"].map(OsString::from);
+    let run = place.call(program, [&line[..], &more].concat());
+    (line, run)
 }
 
 /// The names of both archives, by who wrote the first backup.

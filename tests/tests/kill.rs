@@ -78,10 +78,10 @@ struct Victim {
 }
 
 impl Victim {
-    /// Runs a command, and kills it at some moment of the time that it took before; what it said if it got through.
+    /// Runs a command, and kills it at some moment of twice the time that it took before; what it said if it got through.
     fn run(&mut self, command: &'static str, arguments: &[&str]) -> Option<Output> {
         let (arguments, start) = ([&[command], arguments].concat(), Instant::now());
-        let patience = self.times.get(command).map(|time| Duration::from_micros(self.random.number() % (time * 1000 + 1)));
+        let patience = self.times.get(command).map(|time| Duration::from_micros(self.random.number() % (time * 2000 + 1)));
         let output = run_or_kill(self.env.command(&arguments), patience);
         match &output {
             None => *self.killed.entry(command).or_default() += 1,

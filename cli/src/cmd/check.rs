@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::args::CheckArgs;
 use crate::context::Context;
-use crate::exit::Status;
+use crate::exit::{Status, advise};
 use crate::ui::human;
 
 pub fn run(context: &Context, args: &CheckArgs) -> Result<Status> {
@@ -25,7 +25,13 @@ pub fn run(context: &Context, args: &CheckArgs) -> Result<Status> {
     print(context, &report, errors, started.elapsed())?;
     match errors {
         0 => Ok(Status::Complete),
-        n => bail!("the repository is damaged: see above ({})", human::plural(n, "error")),
+        n => {
+            let hint = match report.mendable {
+                0 => "'deduplicity repair --help' tells what can be brought back; for 'history' see --accept-rollback".to_owned(),
+                m => format!("'deduplicity repair parity' brings back {}", human::plural(m, "object")),
+            };
+            Err(advise(format!("the repository is damaged: see above ({})", human::plural(n, "error")), hint))
+        }
     }
 }
 

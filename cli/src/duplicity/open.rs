@@ -20,7 +20,7 @@ type Phrase = Zeroizing<Vec<u8>>;
 
 /// Opens everything; nothing of the archive is looked at yet.
 pub fn context(options: Options, action: &Action, log: &Arc<Log>, cancelled: &Arc<AtomicBool>, now: Time) -> Result<Context> {
-    let location = transport::parse(action.url()).map_err(|error| Failure::new(code::URL, error.to_string()))?;
+    let location = transport::parse(action.url()).map_err(|error| Failure::new(code::USER, error.to_string()))?;
     let target = transport::open_target(&location, &transport_options(&options))?;
     let gpg = Gpg::new(&options, log);
     let phrases = Phrases::new(&options, action)?;

@@ -25,8 +25,6 @@ pub mod code {
     pub const RESTORE_PATH_EXISTS: u8 = 11;
     /// What is to be compared is not there.
     pub const VERIFY_DIR_MISSING: u8 = 12;
-    /// What is to be backed up is not there.
-    pub const SOURCE_MISSING: u8 = 13;
     /// There is nothing that an increment could build on.
     pub const INC_WITHOUT_SIGNATURES: u8 = 17;
     /// The path is not in the backup.

@@ -149,7 +149,7 @@ impl Walk {
     /// Understands the rules. A source that is a symlink is one, not followed, as in duplicity.
     pub fn new(context: &Context, source: &Path) -> Result<Self> {
         let selection = Selection::new(source, &context.options.rules, context.options.null_separator)?;
-        let root = absolute(source).map_err(|e| Failure::new(code::SOURCE_MISSING, format!("{}: {e}", source.display())))?;
+        let root = absolute(source).map_err(|e| Failure::new(code::USER, format!("{}: {e}", source.display())))?;
         Ok(Self { selection, root })
     }
 
@@ -157,7 +157,7 @@ impl Walk {
     pub fn start(self, tally: &Arc<Tally>) -> Result<Source> {
         let Self { selection, root } = self;
         let below = root.as_os_str().as_bytes().strip_prefix(b"/").unwrap_or_default();
-        let base = EntryPath::new(below).map_err(|e| Failure::new(code::SOURCE_MISSING, format!("{}: {e}", root.display())))?;
+        let base = EntryPath::new(below).map_err(|e| Failure::new(code::USER, format!("{}: {e}", root.display())))?;
         let filter = Arc::new(Filter { selection, root: root.clone() });
         let asked = (!filter.selection.is_empty()).then(|| Arc::clone(&filter) as Arc<dyn PathFilter>);
         let options = WalkOptions { roots: vec![root], one_file_system: false, exclude_if_present: Vec::new(), filter: asked };

@@ -396,7 +396,8 @@ pub(super) fn missing_blob(id: &BlobId, snapshot: &SnapshotName) -> Error {
     Error::damaged(
         names::snapshot(snapshot),
         format!(
-            "blob {id}, which it needs, is missing; nothing is deleted: run 'check', and forget the snapshot if it cannot be mended"
+            "blob {id}, which it needs, is missing; nothing is deleted: run 'check' and 'repair index', and forget the snapshot if it \
+             cannot be mended"
         ),
     )
 }

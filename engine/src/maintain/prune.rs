@@ -11,7 +11,6 @@ use super::parity::{self, ParityTally};
 use super::plan::{Plan, PlanReport, Tally, plan};
 use super::repack::{Repacked, repack, verify};
 use super::round::{Known, Round};
-use crate::backend::ErrorKind;
 use crate::crypto::random_bytes;
 use crate::error::{Error, Result};
 use crate::format::config::MAX_PARITY;
@@ -197,22 +196,13 @@ fn has_moved_on(reader: &Reader, monitor: &dyn Monitor) -> Result<bool> {
     Ok((now.head, now.epoch) != (before.head, before.epoch) || now.unfinished.is_some())
 }
 
-/// Fails if segments cannot be read, unless they are there and all packs are in others, as after `repair index`: the next seal
-/// leaves them out then. One that is gone stops the round in G5.
+/// Fails if segments cannot be read, unless all packs are in others, as after `repair index`: the next seal leaves them out then.
 fn check_segments(reader: &Reader) -> Result<()> {
     let (repo, view) = (reader.repo(), reader.view());
-    let Some(first) = view.unreadable.first() else { return Ok(()) };
-    let mut needed = None;
-    if count_unnamed(repo, reader.index(), view)? > 0 {
-        needed = Some(first);
+    let Some(segment) = view.unreadable.first() else { return Ok(()) };
+    if count_unnamed(repo, reader.index(), view)? == 0 {
+        return Ok(());
     }
-    for segment in &view.unreadable {
-        match repo.backend().size(&names::segment(segment)) {
-            Err(e) if e.kind == ErrorKind::NotFound => needed = Some(segment),
-            size => drop(size?),
-        }
-    }
-    let Some(segment) = needed else { return Ok(()) };
     let text = "cannot be read, so what is needed is not known; nothing is deleted: run 'check', and 'repair index'";
     Err(Error::damaged(names::segment(segment), text))
 }

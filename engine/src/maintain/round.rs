@@ -73,7 +73,7 @@ impl Maintainer for Round<'_, '_> {
         let unreadable = &self.reader.view().unreadable;
         let found = valid.segments.iter().filter(|segment| !unreadable.contains(segment)).copied().collect();
         let segments = sync_those_that_open(repo, self.reader.index(), found)?;
-        let whole = segments.len() == valid.segments.len();
+        let whole = segments.len() == valid.segments.len() && valid.gone.is_empty();
         let listed = list_packs(self.reader)?;
         let condemned: HashSet<Name> = close.condemned.iter().copied().collect();
         let marked = repo.load_view(self.monitor)?.damaged;

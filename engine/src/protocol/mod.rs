@@ -109,7 +109,7 @@ pub struct Rules {
     pub(crate) deleted_by_seal: bool,
     /// G7: merged segments count because the seal names them.
     pub(crate) merged_by_seal: bool,
-    /// G5: stop if a segment of the seal before is gone.
+    /// G5: a segment of the seal before that is gone does not go unnoticed.
     pub(crate) complete: bool,
     /// G8: segments are deleted after the seal.
     pub(crate) delete_after_seal: bool,

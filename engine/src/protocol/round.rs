@@ -16,6 +16,8 @@ pub struct Valid {
     pub snapshots: Vec<Name>,
     /// Segments of the seal before and of this epoch.
     pub segments: Vec<SegmentName>,
+    /// Segments of the seal before that are not in the store. What they named must be in others.
+    pub gone: Vec<SegmentName>,
     /// Those to forget.
     pub forgotten: Vec<Name>,
 }
@@ -41,7 +43,7 @@ pub trait Maintainer {
     /// G3: gives running sessions of the epoch time to finish.
     async fn drain(&mut self, epoch: Epoch) -> Result<()>;
     /// G6: packs to delete are the condemned ones, less those that hold the only copy of something that the valid snapshots
-    /// need. Merged segments, if any, are stored under `epoch`.
+    /// need. Merged segments, if any, are stored under `epoch`. Fails if segments are gone and others do not name their packs.
     async fn decide(&mut self, epoch: Epoch, close: &Close, valid: Valid) -> Result<Decision>;
 }
 
@@ -136,13 +138,7 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
     let (snapshots, index) = committed(store).await?;
     let there: HashSet<Name> = index.iter().copied().collect();
     let (mut segments, mut valid) = previous.map_or_else(Default::default, |seal| (seal.segments, seal.snapshots));
-    if rules.complete
-        && let Some(gone) = segments.iter().find(|s| !there.contains(&(s.epoch, s.id)))
-    {
-        let object = format!("index/{:010}/{}", gone.epoch, gone.id);
-        return Err(Error::damaged(object, "is not in the store, though the latest seal names it; nothing is deleted"));
-    }
-    segments.retain(|s| there.contains(&(s.epoch, s.id)));
+    let gone = if rules.complete { segments.extract_if(.., |s| !there.contains(&(s.epoch, s.id))).collect() } else { Vec::new() };
     segments.extend(index.iter().filter(|(e, _)| *e == epoch).map(|(epoch, id)| SegmentName { epoch: *epoch, id: *id }));
     valid.extend(snapshots.iter().filter(|(e, _)| *e == epoch));
     let requested: HashSet<Name> = store.requests().await?.into_iter().flat_map(|(_, names)| names).collect();
@@ -151,7 +147,7 @@ async fn collect<S: Store>(store: &S, epoch: Epoch, close: &Close, rules: &Rules
     valid.sort_unstable();
     valid.dedup();
     let (forgotten, snapshots) = valid.into_iter().partition(|name| requested.contains(name));
-    Ok(Valid { snapshots, segments, forgotten })
+    Ok(Valid { snapshots, segments, gone, forgotten })
 }
 
 /// G6 and G7: the seal that ends the epoch, this one or another's, and what this one would delete.

@@ -186,7 +186,8 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// [`Error::Rollback`] if the store is not what it was; what the store returns.
+    /// [`Error::Rollback`] if the store is not what it was, [`Error::UnexpectedHead`] if not what it was expected to be; what the
+    /// store returns.
     pub(super) fn judge(&self, view: &View, pin: &Pin, monitor: &dyn Monitor) -> Result<()> {
         self.judge_head(view, pin, monitor)?;
         if let Err(error) = has_snapshots(self, view, pin) {
@@ -201,7 +202,10 @@ impl Repository {
 
     fn judge_head(&self, view: &View, pin: &Pin, monitor: &dyn Monitor) -> Result<()> {
         if let Some(expected) = &self.watch.expected {
-            has_seal(self, view, expected, "it was expected to have")?;
+            has_seal(self, view, expected, "it was expected to have").map_err(|error| match error {
+                Error::Rollback(text) => Error::UnexpectedHead(text),
+                error => error,
+            })?;
         }
         if let Some(head) = pin.head
             && let Err(error) = has_seal(self, view, &HeadName::new(head), "this machine has seen")

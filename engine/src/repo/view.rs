@@ -38,7 +38,7 @@ impl Repository {
                 view.damaged = store.damaged();
                 return match self.judge(&view, &pin, monitor) {
                     Ok(()) => Ok((view, None)),
-                    Err(alarm @ Error::Rollback(_)) => Ok((view, Some(alarm))),
+                    Err(alarm @ (Error::Rollback(_) | Error::UnexpectedHead(_))) => Ok((view, Some(alarm))),
                     Err(error) => Err(error),
                 };
             }

@@ -37,7 +37,7 @@ pub fn run(context: &Context, kind: BackupKind, source: &Path) -> Result<u8> {
 pub(super) fn run_with(context: &Context, kind: BackupKind, source: &Path, tally: &Arc<Tally>) -> Result<u8> {
     if source.symlink_metadata().is_err() {
         let text = format!("Backup source directory {} does not exist.", source.display());
-        return Err(Failure::new(code::SOURCE_MISSING, text));
+        return Err(Failure::new(code::USER, text));
     }
     // Before anything is looked at: rules that make no sense end the run here.
     let files = Walk::new(context, source)?;

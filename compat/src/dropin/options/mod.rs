@@ -227,6 +227,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>, now: Time) -> Result<Comm
         match arg.as_bytes() {
             b"--" => words.extend(args.by_ref()),
             [b'-', b'-', ..] => long(&mut line, &arg, &mut args, now)?,
+            [b'-', number @ ..] if is_number(number) => words.push(arg),
             [b'-', _, ..] => short(&mut line, &arg, &mut args, now)?,
             _ => words.push(arg),
         }
@@ -250,7 +251,7 @@ fn long(line: &mut CommandLine, arg: &OsStr, rest: Rest<'_>, now: Time) -> Resul
     };
     let name = String::from_utf8_lossy(name);
     let spec = find(&name)?;
-    let mut next = || rest.next().ok_or_else(|| UsageError::Wrong(format!("option {} wants a value", spec.name)));
+    let mut next = || value_after(spec.name, rest);
     let value = match (spec.values, glued) {
         (0, None) => OsString::new(),
         (0, Some(_)) => return Err(UsageError::Wrong(format!("option {} takes no value", spec.name))),
@@ -273,12 +274,40 @@ fn short(line: &mut CommandLine, arg: &OsStr, rest: Rest<'_>, now: Time) -> Resu
         }
         let glued = &letters[at + 1..];
         let value = match glued.strip_prefix(b"=").unwrap_or(glued) {
-            [] => rest.next().ok_or_else(|| UsageError::Wrong(format!("option {name} wants a value")))?,
+            [] => value_after(&name, rest)?,
             value => OsString::from_vec(value.to_vec()),
         };
         return take(line, spec, (value, OsString::new()), now);
     }
     Ok(())
+}
+
+/// The next argument, as an option's value: not one that is an option itself.
+fn value_after(name: &str, rest: Rest<'_>) -> Result<OsString, UsageError> {
+    let value = rest.next().filter(|value| !looks_like_option(value.as_bytes()));
+    value.ok_or_else(|| UsageError::Wrong(format!("option {name} wants a value")))
+}
+
+/// As Python's library for arguments sees it: a dash and more, but for negative numbers and unknown words with a space.
+fn looks_like_option(arg: &[u8]) -> bool {
+    let [b'-', second, ..] = arg else { return false };
+    let name = arg.split(|b| *b == b'=').next().unwrap_or_default();
+    let is_short = *second != b'-';
+    let is_known = |spec: &Spec| match is_short {
+        true => spec.name.as_bytes() == &arg[..2],
+        false => arg.len() > 2 && spec.name.as_bytes().starts_with(name),
+    };
+    OPTIONS.iter().any(is_known) || !(is_number(&arg[1..]) || arg.contains(&b' '))
+}
+
+/// What follows the dash of a negative number; no option is named so.
+fn is_number(text: &[u8]) -> bool {
+    let is_digits = |bytes: &[u8]| !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
+    match text.split(|b| *b == b'.').collect::<Vec<_>>()[..] {
+        [whole] => is_digits(whole),
+        [whole, part] => (whole.is_empty() || is_digits(whole)) && is_digits(part),
+        _ => false,
+    }
 }
 
 fn unknown(name: &str) -> UsageError {
@@ -316,7 +345,10 @@ fn take(line: &mut CommandLine, spec: &Spec, values: Values, now: Time) -> Resul
             warn(format!("option {} is no longer in current duplicity, and is ignored", spec.name));
             Ok(())
         }
-        Class::Ignored => {
+        Class::Ignored | Class::IgnoredNumber => {
+            if spec.class == Class::IgnoredNumber {
+                value::whole_number(spec.name, &values.0)?;
+            }
             warn(format!("option {} changes nothing here, and is ignored", spec.name));
             Ok(())
         }

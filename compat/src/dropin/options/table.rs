@@ -13,6 +13,8 @@ pub(super) enum Class {
     Obsolete,
     /// It tunes something that works otherwise here. There is one warning.
     Ignored,
+    /// The same, and its value must be a whole number all the same.
+    IgnoredNumber,
     /// It would change what is stored or restored, or who can read it: it is an error, with this reason.
     Refused(&'static str),
 }
@@ -35,7 +37,7 @@ const fn value(name: &'static str, class: Class) -> Spec {
     Spec { name, values: 1, class }
 }
 
-use Class::{Ignored, Meant, Obsolete, Refused, Removed};
+use Class::{Ignored, IgnoredNumber, Meant, Obsolete, Refused, Removed};
 
 const NO_BACKEND: Class = Refused("the service that it is for is not supported");
 
@@ -45,18 +47,18 @@ pub(super) const OPTIONS: &[Spec] = &[
     value("--archive-dir", Meant(Key::ArchiveDir)),
     flag("--asynchronous-upload", Ignored),
     value("--azure-blob-tier", NO_BACKEND),
-    value("--azure-max-block-size", Ignored),
-    value("--azure-max-connections", Ignored),
-    value("--azure-max-single-put-size", Ignored),
+    value("--azure-max-block-size", IgnoredNumber),
+    value("--azure-max-connections", IgnoredNumber),
+    value("--azure-max-single-put-size", IgnoredNumber),
     flag("--b2-hide-files", Ignored),
     value("--backend-retry-delay", Meant(Key::RetryDelay)),
     value("--cf-backend", Ignored),
     flag("--check-remote", Ignored),
     flag("--compare-data", Meant(Key::CompareData)),
     flag("--compression", Meant(Key::Compression)),
-    value("--concurrency", Ignored),
+    value("--concurrency", IgnoredNumber),
     value("--config-dir", Ignored),
-    value("--copy-blocksize", Ignored),
+    value("--copy-blocksize", IgnoredNumber),
     flag("--copy-links", Refused("links are always stored as links")),
     value("--current-time", Meant(Key::CurrentTime)),
     flag("--do-not-restore-ownership", Removed(Key::NoRestoreOwnership)),
@@ -111,10 +113,10 @@ pub(super) const OPTIONS: &[Spec] = &[
     value("--log-fd", Meant(Key::LogFd)),
     value("--log-file", Meant(Key::LogFile)),
     flag("--log-timestamp", Meant(Key::LogTimestamp)),
-    value("--max-blocksize", Ignored),
+    value("--max-blocksize", IgnoredNumber),
     value("--metadata-sync-mode", Ignored),
     flag("--mf-purge", Ignored),
-    value("--mp-segment-size", Ignored),
+    value("--mp-segment-size", IgnoredNumber),
     value("--name", Meant(Key::Name)),
     flag("--no-check-remote", Ignored),
     flag("--no-compression", Meant(Key::NoCompression)),
@@ -132,7 +134,7 @@ pub(super) const OPTIONS: &[Spec] = &[
     value("--path-to-restore", Meant(Key::PathToRestore)),
     flag("--print-statistics", Meant(Key::PrintStatistics)),
     flag("--progress", Ignored),
-    value("--progress-rate", Ignored),
+    value("--progress-rate", IgnoredNumber),
     flag("--pydevd", Obsolete),
     Spec { name: "--rename", values: 2, class: Meant(Key::Rename) },
     flag("--restore-ownership", Meant(Key::RestoreOwnership)),
@@ -142,8 +144,8 @@ pub(super) const OPTIONS: &[Spec] = &[
     flag("--s3-european-buckets", Obsolete),
     value("--s3-kms-grant", Refused("server-side encryption with keys of a service is not supported")),
     value("--s3-kms-key-id", Refused("server-side encryption with keys of a service is not supported")),
-    value("--s3-multipart-chunk-size", Ignored),
-    value("--s3-multipart-max-procs", Ignored),
+    value("--s3-multipart-chunk-size", IgnoredNumber),
+    value("--s3-multipart-max-procs", IgnoredNumber),
     value("--s3-multipart-max-timeout", Obsolete),
     value("--s3-region-name", Meant(Key::S3Region)),
     flag("--s3-unencrypted-connection", Meant(Key::S3Unencrypted)),

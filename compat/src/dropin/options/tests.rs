@@ -93,10 +93,10 @@ const SPELLINGS: &str = "--force --full-if-older-than=7D --exclude=/x --encrypt-
     --version --file-to-restore=x --verbosity=4 -v4 --no-encryption --s3-use-new-style --sign-key=K --archive-dir=/c --time=3D \
     --restore-time=3D --name=n --gpg-options=x --s3-european-buckets --dry-run --ssh-options=-oPort=22 --asynchronous-upload \
     --concurrency=2 --log-file=f -t3D --progress --tempdir=/t --path-to-restore=x -rx --use-agent --extra-clean \
-    --exclude-device-files --exclude-filelist=f --exclude-if-present=x --compare-data --num-retries=3 \
-    --include-globbing-filelist=f --no-print-statistics --exclude-other-filesystems --s3-use-rrs \
-    --s3-use-ia --encrypt-sign-key=K --s3-endpoint-url=u --include-filelist=f --time-separator=_ --s3-multipart-chunk-size=25 \
-    --exclude-globbing-filelist=f --gio --s3-use-multiprocessing --timeout=30 --log-fd=3 --scp-command=scp --sftp-command=sftp \
+    --exclude-device-files --exclude-filelist=/dev/null --exclude-if-present=x --compare-data --num-retries=3 \
+    --include-globbing-filelist=/dev/null --no-print-statistics --exclude-other-filesystems --s3-use-rrs \
+    --s3-use-ia --encrypt-sign-key=K --s3-endpoint-url=u --include-filelist=/dev/null --time-separator=_ --s3-multipart-chunk-size=25 \
+    --exclude-globbing-filelist=/dev/null --gio --s3-use-multiprocessing --timeout=30 --log-fd=3 --scp-command=scp --sftp-command=sftp \
     --file-changed=x --file-prefix=p --file-prefix-archive=p --file-prefix-manifest=p --file-prefix-signature=p \
     --metadata-sync-mode=full --s3-unencrypted-connection --ftp-regular --s3-use-glacier --s3-use-glacier-ir \
     --s3-use-deep-archive --s3-region-name=r --gpg-binary=gpg --hidden-encrypt-key=K --numeric-owner --ignore-errors \

@@ -1,6 +1,7 @@
 //! The options that mean something, and the values that they set.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -203,8 +204,8 @@ impl Options {
             Key::Include => Rule::Pattern { include: true, pattern: bytes() },
             Key::ExcludeRegexp => Rule::Regexp { include: false, pattern: bytes() },
             Key::IncludeRegexp => Rule::Regexp { include: true, pattern: bytes() },
-            Key::ExcludeFilelist => Rule::Filelist { include: false, file: Some(PathBuf::from(value)) },
-            Key::IncludeFilelist => Rule::Filelist { include: true, file: Some(PathBuf::from(value)) },
+            Key::ExcludeFilelist => Rule::Filelist { include: false, file: Some(list(name, value)?) },
+            Key::IncludeFilelist => Rule::Filelist { include: true, file: Some(list(name, value)?) },
             Key::ExcludeFilelistStdin => Rule::Filelist { include: false, file: None },
             Key::IncludeFilelistStdin => Rule::Filelist { include: true, file: None },
             Key::ExcludeDevices => Rule::DeviceFiles,
@@ -221,12 +222,26 @@ impl Options {
     }
 }
 
+/// A list of files, which has to be there before anything else is looked at.
+fn list(name: &str, value: &OsString) -> Result<PathBuf, UsageError> {
+    let path = PathBuf::from(value);
+    match File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(UsageError::Wrong(format!("{name}: {}: {error}", path.display()))),
+    }
+}
+
 fn text(name: &str, value: OsString) -> Result<String, UsageError> {
     value.into_string().map_err(|_| UsageError::Wrong(format!("{name}: the value is not UTF-8")))
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, UsageError> {
     value.parse().map_err(|_| UsageError::Wrong(format!("{name}: '{value}' is no whole number that fits")))
+}
+
+/// Fails unless the value of an option is a whole number.
+pub(super) fn whole_number(name: &str, value: &OsString) -> Set {
+    number::<i64>(name, &text(name, value.clone())?).map(drop)
 }
 
 /// Whole seconds; fractions are dropped.

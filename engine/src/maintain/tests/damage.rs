@@ -114,7 +114,7 @@ fn packs_known_to_be_lost_do_not_stop_a_prune() {
 
 #[test]
 fn an_unreadable_segment_is_replaced_once_the_index_is_repaired() {
-    for sealed in [true, false] {
+    for (sealed, gone) in [(true, false), (true, true), (false, false), (false, true)] {
         for cached in [true, false] {
             let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
             let cache_dir = cached.then(|| dir.path().to_owned());
@@ -128,9 +128,13 @@ fn an_unreadable_segment_is_replaced_once_the_index_is_repaired() {
             let mut segment = None;
             world.store.list("index/", &mut |meta| segment = Some(meta.key)).unwrap();
             let segment = segment.unwrap();
-            let mut bytes = world.store.read(&segment, u64::MAX).unwrap().to_vec();
-            *bytes.last_mut().unwrap() ^= 1;
-            world.store.overwrite(&segment, bytes);
+            if gone {
+                world.store.delete(&segment).unwrap();
+            } else {
+                let mut bytes = world.store.read(&segment, u64::MAX).unwrap().to_vec();
+                *bytes.last_mut().unwrap() ^= 1;
+                world.store.overwrite(&segment, bytes);
+            }
             forget(&world.repo, &names[..1]).unwrap();
             let refused = world.prune(&options).unwrap_err();
             assert!(refused.to_string().contains("repair index"), "{refused}");

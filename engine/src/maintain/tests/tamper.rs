@@ -74,7 +74,7 @@ fn swap(store: &MemBackend, a: &ObjectKey, b: &ObjectKey) {
 #[track_caller]
 fn alarm(world: &World) -> String {
     match world.repo.load_view(&Collector::default()) {
-        Err(Error::Rollback(text)) => text,
+        Err(Error::Rollback(text) | Error::UnexpectedHead(text)) => text,
         other => panic!("no alarm: {other:?}"),
     }
 }

@@ -330,6 +330,9 @@ impl Maintainer for ModelRound<'_> {
 
     async fn decide(&mut self, epoch: Epoch, close: &Close, valid: Valid) -> Result<Decision> {
         let present = pack_mask(&self.port.names(Folder::Packs).await.into_iter().map(name_of).collect::<Vec<_>>());
+        if !valid.gone.is_empty() {
+            return Err(Error::Invalid("what they named is not known".into()));
+        }
         let condemned = pack_mask(&close.condemned);
         let known = union(valid.segments.iter().map(segment_code));
         let is_needed = valid.snapshots.iter().any(|s| !self.skipped.contains(s));
