@@ -21,7 +21,9 @@ use crate::protocol::{self, Name, Rules};
 use crate::repo::{EpochStore, Reader, Repository, SnapshotName, count_unnamed, names};
 
 /// How often to begin again because another maintenance run was faster.
-const MAX_TRIES: usize = 5;
+const MAX_TRIES: u32 = 8;
+/// Longest wait before the second try; each later one may wait twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// How to prune.
 #[derive(Clone, Debug)]
@@ -125,7 +127,8 @@ pub fn prune(
     }
     let mut outcome = PruneOutcome::default();
     let store = EpochStore::new(repo, monitor);
-    for _ in 0..MAX_TRIES {
+    for tried in 0..MAX_TRIES {
+        give_way(tried, monitor)?;
         if !options.dry_run
             && let Some((epoch, close)) = protocol::run(protocol::unfinished(&store))?
         {
@@ -165,6 +168,14 @@ pub fn prune(
         }
     }
     Err(Error::Invalid("other maintenance runs are faster again and again; try again later".into()))
+}
+
+/// Waits a random while, so that of runs that get into each other's way one comes through.
+fn give_way(tried: u32, monitor: &dyn Monitor) -> Result<()> {
+    let Some(doubled) = tried.checked_sub(1) else { return Ok(()) };
+    let longest = FIRST_WAIT * (1 << doubled);
+    std::thread::sleep(longest.mul_f64(f64::from(u16::from_le_bytes(random_bytes())) / f64::from(u16::MAX)));
+    if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Plans and goes through a round. `false` if another run has closed the epoch.
