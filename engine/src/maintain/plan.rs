@@ -12,7 +12,7 @@ use crate::id::BlobId;
 use crate::index::{Frozen, Numbered};
 use crate::monitor::Monitor;
 use crate::protocol::Name;
-use crate::repo::{Reader, SnapshotName, names, parallel};
+use crate::repo::{Reader, Repository, SnapshotName, names, parallel};
 
 /// Smaller packs than this part of the target are merged when there are many.
 const SMALL: u64 = 4;
@@ -20,6 +20,8 @@ const SMALL: u64 = 4;
 const MANY: usize = 16;
 /// More than one pack in so many missing means that the listing, not the repository, is to be doubted.
 const MOST_MISSING: usize = 5;
+/// So many of those are asked for by name.
+const ASKED_FOR: usize = 16;
 
 /// A number of packs and their size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,19 +172,30 @@ pub(super) fn list_packs(reader: &Reader) -> Result<HashMap<Name, u64>> {
     Ok(listed)
 }
 
-/// Fails if so many packs are missing that the store's listing cannot be believed. Those marked as damaged are not to be counted:
+/// Fails if so many packs are missing that the store's listing cannot be believed. Those marked as damaged are not to be among them:
 /// a repair has found that they are gone.
-pub(super) fn believe_listing(missing: usize, packs: usize) -> Result<()> {
-    if missing > packs / MOST_MISSING && missing > 1 {
-        return Err(Error::damaged(
+pub(super) fn believe_listing(repo: &Repository, missing: &[Name], packs: usize) -> Result<()> {
+    let count = missing.len();
+    if count <= packs / MOST_MISSING || count <= 1 {
+        return Ok(());
+    }
+    let found =
+        missing.iter().take(ASKED_FOR).map(|(epoch, id)| names::pack(*epoch, id)).find(|pack| repo.backend().size(pack).is_ok());
+    Err(match found {
+        Some(pack) => Error::damaged(
+            pack,
+            format!(
+                "is in the store, but not in its listing, like {count} of {packs} packs: its lists cannot be relied on; nothing is deleted"
+            ),
+        ),
+        None => Error::damaged(
             "packs",
             format!(
-                "{missing} of {packs} packs that the index names are not in the store's listing; nothing is deleted: run 'check', \
-                 and 'repair packs' if they are lost"
+                "{count} of {packs} packs that the index names are not in the store; nothing is deleted: run 'check', and 'repair packs' \
+                 if they are lost"
             ),
-        ));
-    }
-    Ok(())
+        ),
+    })
 }
 
 /// Reads snapshots; the roots of those that are not empty. One that cannot be read stops everything: what it needs is
@@ -208,7 +221,7 @@ pub(super) fn read_roots(reader: &Reader, names: &[SnapshotName]) -> Result<Vec<
 }
 
 /// Partial snapshots whose session has written a complete one.
-pub(super) fn superseded_partials(repo: &crate::repo::Repository, names: &[SnapshotName]) -> Vec<SnapshotName> {
+pub(super) fn superseded_partials(repo: &Repository, names: &[SnapshotName]) -> Vec<SnapshotName> {
     let read = parallel::map(repo.backend().concurrency(), names, |name| repo.read_snapshot(name));
     let all: Vec<_> = names.iter().zip(read).filter_map(|(name, snapshot)| Some((*name, snapshot.ok()?))).collect();
     let complete: HashSet<[u8; 16]> =
@@ -228,7 +241,8 @@ impl Planner<'_> {
             let unknown = PackUse { name, size, present, damaged, total: 0, needed: 0, unique: 0, live: 0, freed: false };
             packs.insert(ordinal, unknown);
         })?;
-        believe_listing(packs.values().filter(|p| !p.present && !p.damaged).count(), packs.len())?;
+        let missing: Vec<Name> = packs.values().filter(|p| !p.present && !p.damaged).map(|p| p.name).collect();
+        believe_listing(self.reader.repo(), &missing, packs.len())?;
         Ok(listed)
     }
 

@@ -81,11 +81,15 @@ impl Maintainer for Round<'_, '_> {
             check_named(self.reader, epoch, &listed, |pack| condemned.contains(pack) || marked.contains(pack))?;
         }
         let (mut missing, mut damaged, mut going, mut packs) = (HashSet::new(), HashSet::new(), HashSet::new(), 0);
+        let mut doubted = Vec::new();
         self.reader.index().packs(|ordinal, epoch, id, size| {
             packs += 1;
             let name = (epoch, id);
             if listed.get(&name) != Some(&size) {
                 missing.insert(ordinal);
+                if !marked.contains(&name) {
+                    doubted.push(name);
+                }
             }
             if marked.contains(&name) {
                 damaged.insert(ordinal);
@@ -94,7 +98,7 @@ impl Maintainer for Round<'_, '_> {
                 going.insert(ordinal);
             }
         })?;
-        believe_listing(missing.difference(&damaged).count(), packs)?;
+        believe_listing(repo, &doubted, packs)?;
         let known = self.known.as_ref().filter(|known| {
             let counts: HashSet<&SegmentName> = segments.iter().collect();
             let same = whole
