@@ -165,7 +165,7 @@ fn codes_that_scripts_rely_on() {
     assert_eq!(code("bogus src URL"), 23);
     assert_eq!(code("full --no-encryption --exclude /other src URL"), 14);
     assert_eq!(code("full --no-encryption --include src/a src URL"), 16);
-    assert_eq!(code("restore nonsense://x out"), 8);
+    assert_eq!(code("restore nonsense://x out"), 23);
     fs::create_dir(place.path("other")).expect("a folder");
     next_second();
     assert_eq!(code("inc --no-encryption other URL"), 42);
