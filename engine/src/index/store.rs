@@ -15,7 +15,7 @@ use redb::{Builder, Database, ReadTransaction, ReadableDatabase, StorageBackend,
 use super::packs::PackKey;
 use crate::error::Error;
 
-/// State of the cache as a whole, under [`STATE_KEY`].
+/// State of the cache as a whole, under [`STATE_KEY`]; and whether there may be packs that no run refers to, under [`UNUSED_KEY`].
 pub(super) const STATE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("state");
 /// Runs by number.
 pub(super) const RUNS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("runs");
@@ -26,8 +26,9 @@ pub(super) const PACKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("
 /// Ordinals of packs by epoch and name.
 pub(super) const PACK_IDS: TableDefinition<'_, &PackKey, u32> = TableDefinition::new("pack_ids");
 
-/// The only key in [`STATE`].
 pub(super) const STATE_KEY: u32 = 0;
+/// There from the moment that runs are dropped until their packs are forgotten, whatever happens in between.
+pub(super) const UNUSED_KEY: u32 = 1;
 
 /// Name of the file in the cache's directory.
 const FILE: &str = "index.redb";

@@ -50,7 +50,7 @@ impl Index {
             batch.add(&self.store, &self.repo, name, packs)
         })?;
         self.write_batch(writer, batch)?;
-        if stale.is_empty() { Ok(()) } else { self.forget_packs() }
+        self.forget_packs()
     }
 }
 

@@ -263,3 +263,17 @@ fn errors_of_the_caller_pass_through_and_leave_the_index_usable() {
     sync(&index, &model).unwrap();
     compare(&index, &model, &[1, 2, 3]).unwrap();
 }
+
+/// Else packs that are deleted long since would count as known, and as missing.
+#[test]
+fn packs_of_dropped_segments_go_though_a_sync_was_broken_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Index::open(Some(dir.path()), REPO).unwrap();
+    sync(&open(), &BTreeMap::from([(1, segment(1, 10)), (2, segment(2, 10))])).unwrap();
+    assert!(open().sync(&[name(3)], &|_| Err(Error::Interrupted)).is_err());
+    let index = open();
+    sync(&index, &BTreeMap::from([(3, segment(3, 10))])).unwrap();
+    let mut packs = BTreeSet::new();
+    index.packs(|_, _, id, _| drop(packs.insert(id))).unwrap();
+    assert_eq!(packs, segment(3, 10).iter().map(|pack| pack.id).collect());
+}

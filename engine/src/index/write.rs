@@ -10,12 +10,12 @@ use super::batch::Batch;
 use super::codec::{Reader, Record, seal, unseal};
 use super::merge::{merge, pick};
 use super::run::{Held, Run, RunBuilder, page_key};
-use super::store::{Fault, PACK_IDS, PACKS, PAGES, RUNS, STATE, STATE_KEY, Store};
+use super::store::{Fault, PACK_IDS, PACKS, PAGES, RUNS, STATE, STATE_KEY, Store, UNUSED_KEY};
 use super::view::View;
 use crate::id::RepoId;
 
 /// Version of the cache's layout. Another one is not read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Numbers that are handed out once and never again in the life of a file.
 #[derive(Clone, Copy, Debug)]
@@ -164,13 +164,20 @@ impl Index {
 
     /// Drops runs.
     pub(super) fn drop_runs(&self, dropped: &[Arc<Run>]) -> Result<(), Fault> {
-        self.store.write(|transaction| delete_runs(transaction, dropped))?;
+        self.store.write(|transaction| {
+            transaction.open_table(STATE)?.insert(UNUSED_KEY, [].as_slice())?;
+            delete_runs(transaction, dropped)
+        })?;
         self.publish(dropped, None)
     }
 
-    /// Forgets packs that no run refers to any more.
+    /// Forgets packs that no run refers to any more, if runs were dropped, by this process or by one that was broken off.
     pub(super) fn forget_packs(&self) -> Result<(), Fault> {
+        if !self.store.read(|transaction| Ok(transaction.open_table(STATE)?.get(UNUSED_KEY)?.is_some()))? {
+            return Ok(());
+        }
         self.store.write(|transaction| {
+            transaction.open_table(STATE)?.remove(UNUSED_KEY)?;
             let mut used = HashSet::new();
             for item in transaction.open_table(RUNS)?.iter()? {
                 let (number, record) = item?;
