@@ -274,6 +274,10 @@ fn packs_of_dropped_segments_go_though_a_sync_was_broken_off() {
     let index = open();
     sync(&index, &BTreeMap::from([(3, segment(3, 10))])).unwrap();
     let mut packs = BTreeSet::new();
-    index.packs(|_, _, id, _| drop(packs.insert(id))).unwrap();
+    index
+        .packs(|_, _, id, _| {
+            packs.insert(id);
+        })
+        .unwrap();
     assert_eq!(packs, segment(3, 10).iter().map(|pack| pack.id).collect());
 }
