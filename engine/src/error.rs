@@ -73,7 +73,7 @@ pub enum Error {
     /// The store is not what it was: rolled back, forked, or deprived of snapshots that no seal names yet.
     #[error("{0}")]
     Rollback(String),
-    /// The repository does not have the seal that the caller expects of it ([`crate::repo::Watch::expected`]).
+    /// The repository does not have the seal that the caller expects of it.
     #[error("{0}")]
     UnexpectedHead(String),
     /// The user asked to stop.
