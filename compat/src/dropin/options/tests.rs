@@ -180,3 +180,16 @@ fn the_table_is_in_order_and_without_doubles() {
     sorted.dedup();
     assert_eq!(long, sorted);
 }
+
+/// A pipe gives its list once only: whoever reads it must not find that the options have opened it before.
+#[test]
+fn a_list_of_files_may_be_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("list");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let line = format!("full --include-filelist={} src {URL}", pipe.display());
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(parse(&line).map(|parsed| parsed.options.rules.len())));
+    let parsed = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("nothing waits for a writer");
+    assert_eq!(parsed.unwrap(), 1);
+}

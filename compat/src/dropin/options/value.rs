@@ -222,11 +222,12 @@ impl Options {
     }
 }
 
-/// A list of files, which has to be there before anything else is looked at.
+/// A list of files, which has to be there before anything else is looked at. A pipe is not opened: that can be done only once.
 fn list(name: &str, value: &OsString) -> Result<PathBuf, UsageError> {
     let path = PathBuf::from(value);
-    match File::open(&path) {
-        Ok(_) => Ok(path),
+    let found = std::fs::metadata(&path).and_then(|meta| if meta.is_file() { File::open(&path).map(drop) } else { Ok(()) });
+    match found {
+        Ok(()) => Ok(path),
         Err(error) => Err(UsageError::Wrong(format!("{name}: {}: {error}", path.display()))),
     }
 }
