@@ -93,11 +93,14 @@ pub struct BackupOutcome {
 }
 
 /// What to compare with, and the index through which it can be read.
+#[derive(Clone)]
 struct ParentView {
     reader: Arc<Reader>,
     id: Option<ObjectId>,
     root: Option<BlobId>,
     started: Timestamp,
+    /// Where the catalog is that of a round that did not come to its end: what to compare with from there on.
+    rest: Option<Box<ParentView>>,
 }
 
 /// How one round ended.
@@ -142,6 +145,7 @@ pub(crate) fn run_without(
             id: Some(p.name.id),
             root: p.snapshot.root,
             started: p.snapshot.started,
+            rest: None,
         })
     };
     let mut newer = None;

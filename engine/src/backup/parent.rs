@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::ParentView;
 use super::store::Store;
 use crate::catalog::{CatalogAhead, ListReader};
-use crate::entry::{Content, Entry, Kind, SourceEntry, Timestamp};
+use crate::entry::{Content, Entry, Kind, SourceEntry};
 use crate::error::Result;
-use crate::id::BlobId;
 use crate::path::EntryPath;
 use crate::repo::Reader;
 
@@ -22,42 +22,46 @@ pub(super) enum Compared {
 
 /// A snapshot to compare with.
 pub(super) struct Parent<'r> {
+    view: &'r ParentView,
     catalog: CatalogAhead,
-    reader: &'r Reader,
     next: Option<Entry>,
-    started: Timestamp,
 }
 
 impl<'r> Parent<'r> {
-    pub(super) fn new(reader: &'r Arc<Reader>, root: Option<BlobId>, started: Timestamp) -> Result<Self> {
-        let mut catalog = CatalogAhead::new(Arc::clone(reader), root)?;
+    pub(super) fn new(view: &'r ParentView) -> Result<Self> {
+        let mut catalog = CatalogAhead::new(Arc::clone(&view.reader), view.root)?;
         let next = catalog.next_entry()?;
-        Ok(Self { catalog, reader, next, started })
+        Ok(Self { view, catalog, next })
     }
 
     /// Finds the entry of `path`; paths must be asked for in order.
     fn seek(&mut self, path: &EntryPath) -> Result<Option<Entry>> {
-        while let Some(entry) = self.next.take_if(|e| e.path <= *path) {
-            self.next = self.catalog.next_entry()?;
-            if entry.path == *path {
-                return Ok(Some(entry));
+        loop {
+            while let Some(entry) = self.next.take_if(|e| e.path <= *path) {
+                self.next = self.catalog.next_entry()?;
+                if entry.path == *path {
+                    return Ok(Some(entry));
+                }
+            }
+            match &self.view.rest {
+                Some(rest) if self.next.is_none() => *self = Self::new(rest)?,
+                _ => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     /// Compares. A file counts as the same only if every blob of it can still be referred to.
     pub(super) fn compare(&mut self, entry: &SourceEntry, store: &Store) -> Result<Compared> {
         let Some(before) = self.seek(&entry.path)? else { return Ok(Compared::New) };
         // A file that changed in the moment it was read may keep its times: do not believe those near the last run.
-        let is_old = before.meta.ctime < self.started && before.meta.mtime < self.started;
+        let is_old = before.meta.ctime < self.view.started && before.meta.mtime < self.view.started;
         let same = before.kind == entry.kind
             && before.size == entry.size
             && before.meta.inode == entry.meta.inode
             && before.meta.mtime == entry.meta.mtime
             && before.meta.ctime == entry.meta.ctime
             && (is_old || entry.kind == Kind::Directory);
-        if !same || !usable(&before.content, self.reader, store)? {
+        if !same || !usable(&before.content, &self.view.reader, store)? {
             return Ok(Compared::Changed);
         }
         let mut entry_now = before;

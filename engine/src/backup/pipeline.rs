@@ -1,5 +1,7 @@
 //! One round of a backup: source to snapshot under one epoch.
 
+mod commit;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +19,8 @@ use crate::catalog::CatalogBuilder;
 use crate::chunker::{Chunker, DEFAULT_SIZES};
 use crate::entry::{Content, Entry, EntrySource, Kind, LazyEntry, SourceContent, SourceEntry};
 use crate::error::{Error, Result};
-use crate::format::epoch::EpochRole;
-use crate::format::snapshot::SnapshotKind;
 use crate::monitor::{Monitor, Problem};
-use crate::protocol::{self, Commit, Store as _};
-use crate::repo::{EpochStore, Reader, is_missing};
+use crate::repo::{Reader, is_missing};
 
 /// Bytes in open packs and packs on their way to the store, and what of the batches may get there.
 const PACK_MEMORY: usize = 88 << 20;
@@ -149,6 +148,8 @@ struct Coordinator<'a> {
     next_unit: u64,
     outcome: BackupOutcome,
     session: WriteSession,
+    /// A segment was written since the fence was looked for.
+    look_for_fence: bool,
 }
 
 impl<'a> Coordinator<'a> {
@@ -160,7 +161,7 @@ impl<'a> Coordinator<'a> {
         units: Sender<ReadUnit>,
         results: Receiver<BatchResult>,
     ) -> Result<Self> {
-        let parent = match parent_view.map(|p| Parent::new(&p.reader, p.root, p.started)) {
+        let parent = match parent_view.map(Parent::new) {
             Some(Err(e)) => {
                 // Comparing is only for speed: without a readable parent, all files are read. Gone it may be because it was
                 // forgotten and maintenance runs.
@@ -188,6 +189,7 @@ impl<'a> Coordinator<'a> {
             next_unit: 0,
             outcome: BackupOutcome::default(),
             session: WriteSession::begin(store, options),
+            look_for_fence: false,
         })
     }
 
@@ -198,19 +200,6 @@ impl<'a> Coordinator<'a> {
         }
         self.session.end(self.store, matches!(result, Ok(Round::Done(_))));
         result
-    }
-
-    /// Whether maintenance has ended a round since this one began: packs that it moved are gone then.
-    fn is_overtaken(&self) -> Result<bool> {
-        let view = self.store.reader.repo().load_view(&**self.monitor)?;
-        Ok(view.head != self.store.reader.view().head)
-    }
-
-    /// What is stored so far is indexed, and the next round finds it.
-    fn overtaken(&mut self) -> Result<Round> {
-        self.drain_all()?;
-        self.store_all()?;
-        Ok(Round::Again { parent: None, lost: Vec::new() })
     }
 
     fn run_to_commit(&mut self, source: &mut dyn EntrySource) -> Result<Round> {
@@ -229,6 +218,11 @@ impl<'a> Coordinator<'a> {
             }
             let partial_is_due = !self.options.dry_run && self.session.partial_is_due(self.stored_bytes());
             if partial_is_due && let Some(again) = self.commit_partial()? {
+                return Ok(again);
+            }
+            if std::mem::take(&mut self.look_for_fence)
+                && let Some(again) = self.move_on_if_fenced()?
+            {
                 return Ok(again);
             }
         }
@@ -378,6 +372,7 @@ impl<'a> Coordinator<'a> {
     fn take_in(&mut self, result: BatchResult) -> Result<()> {
         if self.store.segment_is_due() {
             self.store.write_segment()?;
+            self.look_for_fence = true;
         }
         self.queue.accept(result, self.store, &**self.monitor)
     }
@@ -422,74 +417,5 @@ impl<'a> Coordinator<'a> {
         self.units = None;
         while self.results.recv_timeout(Duration::from_secs(60)).is_ok() {}
         self.store_all()
-    }
-
-    fn commit_partial(&mut self) -> Result<Option<Round>> {
-        self.drain_all()?;
-        let root = self.queue.catalog.clone().finish(&mut super::store::Nodes(self.store))?;
-        self.store_all()?;
-        let tally = (self.queue.totals, self.queue.problems, SnapshotKind::Partial, self.parent_id());
-        match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
-            Commit::Committed(name) => {
-                self.session.partial_done(name, self.stored_bytes());
-                Ok(None)
-            }
-            Commit::Fenced => Ok(Some(self.again(root))),
-            Commit::Lost(lost) => Ok(Some(self.without(lost)?)),
-        }
-    }
-
-    fn parent_id(&self) -> Option<crate::id::ObjectId> {
-        self.parent_view.and_then(|p| p.id)
-    }
-
-    fn again(&self, root: Option<crate::id::BlobId>) -> Round {
-        let parent =
-            ParentView { reader: Arc::clone(&self.store.reader), id: self.parent_id(), root, started: self.session.started };
-        Round::Again { parent: Some(parent), lost: Vec::new() }
-    }
-
-    fn without(&self, lost: Vec<(crate::id::Epoch, crate::id::ObjectId)>) -> Result<Round> {
-        let reader = &self.store.reader;
-        let store = EpochStore::new(reader.repo(), &**self.monitor);
-        if protocol::run(store.has_mark(reader.view().epoch, EpochRole::Fence))? {
-            let number = lost.len();
-            self.monitor.note(format!("maintenance has deleted {number} packs meanwhile; what they held is stored again"));
-            return Ok(Round::Again { parent: None, lost });
-        }
-        for (epoch, id) in &lost {
-            let subject = crate::repo::names::pack(*epoch, id).to_string();
-            let message = "is missing or has the wrong size; what it held is read and stored again".into();
-            self.monitor.problem(Problem { subject, message });
-        }
-        Ok(Round::Again { parent: None, lost })
-    }
-
-    fn commit(&mut self, lost: u64) -> Result<Round> {
-        let problems = self.queue.problems.saturating_add(lost);
-        let catalog = CatalogBuilder::new(self.store.reader.repo().keys().borders.clone());
-        let catalog = std::mem::replace(&mut self.queue.catalog, catalog);
-        let root = catalog.finish(&mut super::store::Nodes(self.store))?;
-        let mut outcome = self.outcome.clone();
-        if !self.options.dry_run {
-            self.monitor.stage("saving");
-            self.store_all()?;
-            let tally = (self.queue.totals, problems, SnapshotKind::Complete, self.parent_id());
-            match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
-                Commit::Committed(name) => {
-                    self.store.reader.repo().remember_snapshot(name, &**self.monitor);
-                    outcome.snapshot = Some(name);
-                }
-                Commit::Fenced => return Ok(self.again(root)),
-                Commit::Lost(lost) => return self.without(lost),
-            }
-        }
-        let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
-        let figures = &self.store.figures;
-        (outcome.data_blobs, outcome.added_bytes, outcome.stored_bytes) =
-            (load(&figures.data_blobs), load(&figures.added), load(&figures.stored));
-        (outcome.totals, outcome.problems) = (self.queue.totals, problems);
-        outcome.head = self.store.reader.view().head;
-        Ok(Round::Done(Box::new(outcome)))
     }
 }

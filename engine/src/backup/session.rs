@@ -8,10 +8,11 @@ use super::store::Store;
 use crate::crypto::random_bytes;
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
+use crate::format::epoch::Seal;
 use crate::format::snapshot::{self, Session, Snapshot, SnapshotKind, Totals};
 use crate::id::{BlobId, Epoch, ObjectId};
 use crate::monitor::Monitor;
-use crate::protocol::{self, Commit, Rules, Writer};
+use crate::protocol::{self, Commit, Rules, Store as _, Writer};
 use crate::repo::{EpochStore, SnapshotName, names, now};
 
 /// A long backup saves what it has this often (W5).
@@ -19,12 +20,18 @@ const PARTIAL_AFTER: Duration = Duration::from_secs(30 * 60);
 /// And after so many bytes stored.
 const PARTIAL_BYTES: u64 = 64 << 30;
 
+/// Longest wait for maintenance to seal an epoch.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
+/// Waits between two looks for the seal.
+const WAITS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
 /// One writer's session under one epoch.
 pub(super) struct WriteSession {
     id: [u8; 16],
     pub(super) started: Timestamp,
     announcement: Option<ObjectId>,
     epoch: Epoch,
+    began: Instant,
     last_partial: Instant,
     stored_at_partial: u64,
     partials: Vec<SnapshotName>,
@@ -45,7 +52,8 @@ impl WriteSession {
                 announcement = created.is_ok().then_some(name);
             }
         }
-        Self { id, started, announcement, epoch, last_partial: Instant::now(), stored_at_partial: 0, partials: Vec::new() }
+        let began = Instant::now();
+        Self { id, started, announcement, epoch, began, last_partial: began, stored_at_partial: 0, partials: Vec::new() }
     }
 
     /// Whether it is time for a partial snapshot.
@@ -92,7 +100,39 @@ impl WriteSession {
             origin: options.origin.clone(),
         };
         let writer = Finished { store, snapshot, epoch: self.epoch };
-        protocol::run(protocol::commit(&EpochStore::new(repo, &**monitor), &writer, self.epoch, &Rules::ALL))
+        match protocol::run(protocol::commit(&EpochStore::new(repo, &**monitor), &writer, self.epoch, &Rules::ALL))? {
+            Commit::Fenced(name) => {
+                let seal = self.await_seal(store, &**monitor)?;
+                let counts = seal.is_some_and(|seal| seal.names(&name));
+                Ok(if counts { Commit::Committed(name) } else { Commit::Fenced(name) })
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Waits for the seal of the epoch, whose fence stands: what it names needs not be stored again. At most as long as this
+    /// session has taken, since maintenance may have been broken off, and what is lost then is no more than that.
+    pub(super) fn await_seal(&self, store: &Store, monitor: &dyn Monitor) -> Result<Option<Seal>> {
+        let epochs = EpochStore::new(store.reader.repo(), monitor);
+        let limit = self.began.elapsed().min(LONGEST_WAIT);
+        let (began, mut wait, mut told) = (Instant::now(), WAITS.0, false);
+        loop {
+            if let Some((_, seal)) = protocol::run(epochs.read_seal(self.epoch))? {
+                return Ok(Some(seal));
+            }
+            if began.elapsed() >= limit {
+                return Ok(None);
+            }
+            if monitor.cancelled() {
+                return Err(Error::Interrupted);
+            }
+            if wait == WAITS.1 && !std::mem::replace(&mut told, true) {
+                let most = limit.as_secs();
+                monitor.note(format!("maintenance is ending epoch {}: waiting for it, {most} s at most", self.epoch));
+            }
+            std::thread::sleep(wait.min(limit.saturating_sub(began.elapsed())));
+            wait = (wait * 2).min(WAITS.1);
+        }
     }
 
     /// Takes the announcement back, and asks to forget the partial snapshots once there is a complete one.

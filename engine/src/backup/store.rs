@@ -31,8 +31,9 @@ const NODE_FRAME_TARGET: usize = 256 << 10;
 const FRAME_MIN: usize = FRAME_TARGET / 2;
 /// A segment is written after this many blobs, so that memory for claims and what a crash can cost stay bounded.
 const SEGMENT_BLOBS: usize = 128 * 1024;
-/// And after so many bytes of packs: a killed backup has to store at most this much again.
-const SEGMENT_BYTES: u64 = 512 << 20;
+/// And after so many full packs (512 MiB by default): a backup that is killed, or whose epoch is ended by maintenance, has to
+/// store at most this much again.
+const SEGMENT_PACKS: u64 = 32;
 const CLAIM_SHARDS: usize = 64;
 
 /// A finished pack on its way to the store.
@@ -353,7 +354,8 @@ impl Store {
     pub(super) fn segment_is_due(&self) -> bool {
         let stored = lock(&self.stored);
         let blobs: usize = stored.unindexed.iter().map(|p| p.directory.blobs.len()).sum();
-        blobs >= SEGMENT_BLOBS || stored.unindexed.iter().map(|p| p.size).sum::<u64>() >= SEGMENT_BYTES
+        let bytes = stored.unindexed.iter().map(|p| p.size).sum::<u64>();
+        blobs >= SEGMENT_BLOBS || bytes >= SEGMENT_PACKS * u64::from(self.reader.repo().config().pack_target)
     }
 
     /// Writes a segment that names the packs stored so far; from then on a later run finds their blobs, whatever happens

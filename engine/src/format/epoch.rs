@@ -7,7 +7,7 @@ use super::cbor::{self, required};
 use super::config::{self, timestamp};
 use super::object::{self, FormatError};
 use super::pack::SegmentName;
-use super::snapshot::get_head;
+use super::snapshot::{SnapshotName, get_head};
 use crate::crypto::Key;
 use crate::entry::Timestamp;
 use crate::id::{Epoch, ObjectId, RepoId};
@@ -80,6 +80,14 @@ pub struct Seal {
     pub forgotten: Vec<(Epoch, ObjectId)>,
     /// Until when at least the store keeps all that this seal names and needs; where objects are locked.
     pub locked: Option<Timestamp>,
+}
+
+impl Seal {
+    /// Whether it says that a snapshot is valid.
+    #[must_use]
+    pub fn names(&self, snapshot: &SnapshotName) -> bool {
+        self.snapshots.contains(&(snapshot.epoch, snapshot.id))
+    }
 }
 
 fn put_names(e: &mut cbor::Out<'_>, names: impl ExactSizeIterator<Item = (Epoch, ObjectId)>) -> cbor::EncodeResult {

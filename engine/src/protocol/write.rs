@@ -20,8 +20,8 @@ pub trait Writer {
 pub enum Commit {
     /// The snapshot counts.
     Committed(SnapshotName),
-    /// The epoch's fence stood already: the snapshot may be void and is not reported.
-    Fenced,
+    /// The epoch's fence stood already: the snapshot is not reported. It counts if the seal names it, once there is one.
+    Fenced(SnapshotName),
     /// These packs are referred to, but are not in the store.
     Lost(Vec<Name>),
 }
@@ -39,7 +39,9 @@ pub async fn commit<S: Store, W: Writer>(store: &S, writer: &W, epoch: Epoch, ru
     let name = writer.create_snapshot().await?;
     // W8: only after the snapshot is there.
     if rules.fence_check && store.has_mark(epoch, EpochRole::Fence).await? {
-        return Ok(Commit::Fenced);
+        let seal = store.read_seal(epoch).await?;
+        let counts = seal.is_some_and(|(_, seal)| seal.names(&name));
+        return Ok(if counts { Commit::Committed(name) } else { Commit::Fenced(name) });
     }
     Ok(Commit::Committed(name))
 }
