@@ -6,38 +6,97 @@ use super::world::{Tree, World, thorough};
 use super::{forget, trees};
 use crate::backend::fault::{Fault, FaultBackend, Method, Rule};
 use crate::backend::mem::MemBackend;
-use crate::backend::{Backend, ErrorKind};
+use crate::backend::{Backend, ErrorKind, ObjectKey};
+use crate::codec::Level;
 use crate::error::Result;
-use crate::repo::SnapshotName;
+use crate::format::slot::Note;
+use crate::monitor::{Collector, Monitor};
+use crate::repair::{self, RepairOptions, Which};
+use crate::repo::{Repository, SnapshotName, now};
 
 /// What was reported to the user so far.
-type Reported = Vec<(SnapshotName, Tree)>;
+#[derive(Clone)]
+struct Reported {
+    snapshots: Vec<(SnapshotName, Tree)>,
+    /// Passwords that may open the repository; one that is not here must not.
+    passwords: Vec<&'static [u8]>,
+}
 
-/// A step of the story. Reports snapshots only once they are reported to the user.
+/// A step of the story. Reports something only once it is reported to the user.
 type Step = fn(&World, &mut Reported) -> Result<()>;
+
+/// What happens to the store before a step, without being killed.
+type Harm = fn(&World);
 
 fn backup(number: usize) -> impl Fn(&World, &mut Reported) -> Result<()> {
     move |world, reported| {
         let tree = trees()[number].clone();
-        reported.push((world.backup(&tree)?, tree));
+        reported.snapshots.push((world.backup(&tree)?, tree));
         Ok(())
     }
 }
 
 fn drop_first_two(world: &World, reported: &mut Reported) -> Result<()> {
     // From the first call on nobody can rely on them.
-    let names: Vec<SnapshotName> = reported.drain(..2).map(|(name, _)| name).collect();
+    let names: Vec<SnapshotName> = reported.snapshots.drain(..2).map(|(name, _)| name).collect();
     forget(&world.repo, &names)
 }
 
-const STORY: [Step; 7] = [
-    |world, reported| backup(0)(world, reported),
-    |world, reported| backup(1)(world, reported),
-    |world, reported| backup(2)(world, reported),
-    drop_first_two,
-    |world, _| world.prune(&thorough()).map(drop),
-    |world, reported| backup(0)(world, reported),
-    |world, _| world.prune(&thorough()).map(drop),
+fn change_password(world: &World, reported: &mut Reported) -> Result<()> {
+    reported.passwords = vec![b"x", b"y"];
+    let note = Note { created: now(), origin: String::new(), label: String::new() };
+    world.repo.change_password(b"y", World::options().cost, &note)?;
+    reported.passwords = vec![b"y"];
+    Ok(())
+}
+
+fn first(world: &World, prefix: &str) -> ObjectKey {
+    let mut keys = Vec::new();
+    world.store.list(prefix, &mut |meta| keys.push(meta.key)).unwrap();
+    keys.swap_remove(0)
+}
+
+/// A bit in the last bytes of a pack, which only a repair reads.
+fn damage_a_pack(world: &World) {
+    let key = first(world, "packs/");
+    let mut bytes = world.store.read(&key, u64::MAX).unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    world.store.overwrite(&key, bytes);
+}
+
+fn lose_a_segment(world: &World) {
+    world.store.delete(&first(world, "index/")).unwrap();
+}
+
+fn options() -> RepairOptions {
+    RepairOptions { program: "test".into(), level: Level::Zstd(1), dry_run: false, cache_dir: None }
+}
+
+fn monitor() -> Arc<dyn Monitor> {
+    Arc::new(Collector::default())
+}
+
+fn repair_packs(world: &World) -> Result<()> {
+    repair::packs(&world.repo, &Which::All, &options(), &monitor()).map(|done| assert_eq!(done.blobs_lost, 0))
+}
+
+fn repair_index(world: &World) -> Result<()> {
+    repair::index(&world.repo, &options(), &monitor()).map(drop)
+}
+
+const STORY: [(Option<Harm>, Step); 12] = [
+    (None, |world, reported| backup(0)(world, reported)),
+    (None, |world, reported| backup(1)(world, reported)),
+    (None, |world, reported| backup(2)(world, reported)),
+    (None, drop_first_two),
+    (None, |world, _| world.prune(&thorough()).map(drop)),
+    (None, |world, reported| backup(0)(world, reported)),
+    (None, |world, _| world.prune(&thorough()).map(drop)),
+    (None, change_password),
+    (Some(damage_a_pack), |world, _| repair_packs(world)),
+    (None, |world, _| world.prune(&thorough()).map(drop)),
+    (Some(lose_a_segment), |world, _| repair_index(world)),
+    (None, |world, _| world.prune(&thorough()).map(drop)),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +105,18 @@ enum Kill {
     After,
 }
 
-/// Runs a step on a copy of the world, killed at call `at`. `None` if the step has fewer calls.
+/// The store of a world opened by somebody who was told so much.
+fn open(store: &Arc<MemBackend>, backend: &Arc<dyn Backend>, reported: &Reported) -> World {
+    let open = |password: &&[u8]| Repository::open(Arc::clone(backend), password).ok();
+    let repo = reported.passwords.iter().find_map(open).expect("one of the passwords opens");
+    World { store: Arc::clone(store), repo: Arc::new(repo) }
+}
+
+/// Runs a step on a copy of the store, killed at call `at`. `None` if the step has fewer calls.
 fn killed(start: &World, step: Step, reported: &Reported, at: usize, kill: Kill) -> Option<(World, Reported)> {
-    let world = start.copy();
-    let fault = Arc::new(FaultBackend::new(Arc::clone(&world.store) as _));
-    let through = world.through(Arc::clone(&fault) as _).unwrap();
+    let store = start.copy_store();
+    let fault = Arc::new(FaultBackend::new(Arc::clone(&store) as _));
+    let through = open(&store, &(Arc::clone(&fault) as _), reported);
     fault.forget_calls();
     match kill {
         Kill::Before => {}
@@ -64,43 +130,61 @@ fn killed(start: &World, step: Step, reported: &Reported, at: usize, kill: Kill)
         result.unwrap();
         return None;
     }
-    Some((world, reported))
+    Some((open(&store, &(Arc::clone(&store) as _), &reported), reported))
 }
 
 /// Everything that was reported is there; the repository is in order; a prune by somebody else comes to its end, after which
-/// that still holds, and another backup works.
-fn assert_survived(world: &World, reported: &Reported, what: &str) {
-    for (name, tree) in reported {
-        assert_eq!(world.contents(name).as_ref().ok(), Some(tree), "{what}: {name:?}");
-    }
-    assert_eq!(world.check(), [], "{what}");
+/// that still holds, and another backup works. What had been harmed before is mended first.
+fn assert_survived(world: &World, reported: &Reported, mend: &dyn Fn(&World) -> Result<()>, what: &str) {
+    let there = |when: &str| {
+        for (name, tree) in &reported.snapshots {
+            assert_eq!(world.contents(name).as_ref().ok(), Some(tree), "{what}, {when}: {name:?}");
+        }
+        assert_eq!(world.check(), [], "{what}, {when}");
+    };
+    let old = Repository::open(Arc::clone(&world.store) as _, b"x").is_ok();
+    assert!(!old || reported.passwords.contains(&b"x".as_slice()), "{what}: the old password still opens");
+    mend(world).unwrap_or_else(|e| panic!("{what}: {e}"));
+    there("at once");
     world.prune(&thorough()).unwrap_or_else(|e| panic!("{what}: {e}"));
     let next = world.backup(&trees()[1]).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(world.contents(&next).unwrap(), trees()[1], "{what}");
-    for (name, tree) in reported {
-        assert_eq!(world.contents(name).as_ref().ok(), Some(tree), "{what}, after a prune: {name:?}");
-    }
-    assert_eq!(world.check(), [], "{what}, after a prune");
+    there("after a prune");
     let idle = world.prune(&thorough()).and_then(|_| world.prune(&thorough())).unwrap();
     assert_eq!((idle.sealed, idle.deleted.packs), (None, 0), "{what}: a prune converges");
 }
 
+/// Repairs whatever can have been harmed in the story, and removes the remains.
+fn mend(world: &World) -> Result<()> {
+    repair_index(world)?;
+    repair_packs(world)?;
+    world.prune(&thorough()).map(drop)
+}
+
 #[test]
 fn every_call_to_the_store_is_a_place_to_die() {
-    let (mut world, mut reported) = (World::new(), Reported::new());
-    let mut points = 0;
-    for (number, step) in STORY.into_iter().enumerate() {
+    let mut world = World::new();
+    let mut reported = Reported { snapshots: Vec::new(), passwords: vec![b"x"] };
+    let (mut points, mut harmed) = (0, false);
+    for (number, (harm, step)) in STORY.into_iter().enumerate() {
+        if let Some(harm) = harm {
+            harm(&world);
+            harmed = true;
+        }
+        let mend: &dyn Fn(&World) -> Result<()> = if harmed { &mend } else { &|_| Ok(()) };
         for kill in [Kill::Before, Kill::After] {
             for at in 0.. {
                 let Some((dead, said)) = killed(&world, step, &reported, at, kill) else { break };
-                assert_survived(&dead, &said, &format!("step {number}, {kill:?} call {at}"));
+                assert_survived(&dead, &said, mend, &format!("step {number}, {kill:?} call {at}"));
                 points += 1;
             }
         }
-        world = world.copy();
+        let store = world.copy_store();
+        world = open(&store, &(Arc::clone(&store) as _), &reported);
         step(&world, &mut reported).unwrap();
     }
-    assert!(points > 200, "{points}");
+    assert_eq!(world.check(), [], "the story ends well");
+    assert!(points > 400, "{points}");
     println!("{points} points");
 }
 

@@ -139,10 +139,16 @@ impl World {
 
     /// A copy of everything.
     pub(super) fn copy(&self) -> Self {
-        let store = Arc::new(MemBackend::new());
-        self.store.list("", &mut |meta| store.create(&meta.key, self.store.read(&meta.key, u64::MAX).unwrap()).unwrap()).unwrap();
+        let store = self.copy_store();
         let repo = Arc::new(Repository::open(Arc::clone(&store) as _, b"x").unwrap());
         Self { store, repo }
+    }
+
+    /// A copy of the store.
+    pub(super) fn copy_store(&self) -> Arc<MemBackend> {
+        let store = Arc::new(MemBackend::new());
+        self.store.list("", &mut |meta| store.create(&meta.key, self.store.read(&meta.key, u64::MAX).unwrap()).unwrap()).unwrap();
+        store
     }
 
     pub(super) fn backup(&self, tree: &Tree) -> Result<SnapshotName> {
