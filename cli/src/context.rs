@@ -136,6 +136,9 @@ impl Context {
         let password = source.read(purpose, Ask::Once)?;
         meanwhile();
         let repo = Repository::open(backend, &password)?;
+        for object in repo.opened_by_parity() {
+            self.ui.note(format!("{object} is damaged or lost; its parity did instead: run 'repair parity'"));
+        }
         let watch = Watch { dir: self.cache_dir(repo.id()), expected, accept: self.global.accept_rollback };
         Ok(Arc::new(repo.watched(watch)))
     }

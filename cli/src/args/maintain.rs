@@ -126,7 +126,7 @@ pub struct PruningArgs {
     /// Wait for no running backup, and delete what it may have stored so far; it stores that again
     #[arg(long)]
     pub now: bool,
-    /// From now on store so much parity, from 1% to 100%, and make it for what is there; 0% takes it away
+    /// From now on store so much parity, from 1% to 100%, and make it for what is there; 0% takes it away, but for keys, configuration and seals
     #[arg(long, value_name = "P%", value_parser = parse::parity)]
     pub parity: Option<u8>,
     /// Trust that no other machine runs maintenance; for stores that cannot tell who was first

@@ -98,10 +98,11 @@ pub struct CopyArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Where there is parity, 'repair parity' comes first: it computes what was damaged or lost, bit for
-bit. Else nothing is ever deleted or replaced: repair stores again what can still be read, and names
-what cannot: 'repair index', 'repair packs', then back up (what is lost is stored again wherever the
-files are still the same), then 'repair snapshots' for what is lost for good.
+Where there is parity (keys, configuration and seals always have it), 'repair parity' comes first: it
+computes what was damaged or lost, bit for bit. Else nothing is ever deleted or replaced: repair
+stores again what can still be read, and names what cannot: 'repair index', 'repair packs', then back
+up (what is lost is stored again wherever the files are still the same), then 'repair snapshots' for
+what is lost for good.
 Exit code 3 if something is lost.
 
 Examples:

@@ -3,20 +3,18 @@
 use super::{Check, CheckLevel, CheckReport};
 use crate::backend::{Backend, ErrorKind, ObjectKey};
 use crate::error::{Error, Result};
+use crate::format::ObjectKind;
 use crate::id::ObjectId;
 use crate::monitor::{Monitor, lock};
 use crate::names;
 use crate::parity::Found;
 use crate::repair::mend::{Judge, Mender, Stored, Survey, is_there};
 
-/// Looks at parity, if the repository has any; at its bytes only where all bytes are read.
+/// Looks at parity; at the bytes of what is not vital only where all bytes are read.
 pub(super) fn check(check: &Check<'_>, level: &CheckLevel, report: &mut CheckReport) -> Result<()> {
-    if check.repo.parity().percent() == 0 {
-        return Ok(());
-    }
     check.monitor.stage("parity");
     let backend = &**check.repo.backend();
-    let survey = Survey::new(backend)?;
+    let survey = Survey::covered(backend, check.repo.parity().percent())?;
     for object in survey.lost(backend)? {
         // Most have been found by others who miss them.
         if !lock(&check.bad).contains(object.key.as_str()) {
@@ -26,14 +24,14 @@ pub(super) fn check(check: &Check<'_>, level: &CheckLevel, report: &mut CheckRep
     let mut bad: Vec<Stored> = Vec::new();
     for subject in lock(&check.bad).iter() {
         let key = ObjectKey::new(subject.as_str());
-        bad.extend(key.and_then(|key| names::parse(&key).map(|claim| Stored { key, claim, size: 0 })));
+        let object = key.and_then(|key| names::parse(&key).map(|claim| Stored { key, claim, size: 0 }));
+        bad.extend(object.filter(|object| survey.may_have(object)));
     }
-    if *level == CheckLevel::ReadData {
-        for name in damaged(backend, &survey, check.monitor)? {
-            check.problem(name, "parity is damaged; 'repair parity' makes it anew");
-        }
+    let all = *level == CheckLevel::ReadData;
+    for name in damaged(backend, &survey, |kind| all || kind.is_vital(), check.monitor)? {
+        check.problem(name, "parity is damaged; 'repair parity' makes it anew");
     }
-    let unprotected = Survey::without(&survey.objects, &survey.inside).filter(|object| object.is_protected()).count();
+    let unprotected = survey.unprotected();
     if unprotected > 0 {
         check.monitor.note(format!("{unprotected} objects have no parity yet; the next 'prune' makes it"));
     }
@@ -58,11 +56,16 @@ pub(super) fn mendable(backend: &dyn Backend, judge: Judge<'_>, bad: &[Stored], 
     Ok(count)
 }
 
-/// Names of the parity objects that are not as they were made.
-pub(super) fn damaged(backend: &dyn Backend, survey: &Survey, monitor: &dyn Monitor) -> Result<Vec<ObjectKey>> {
+/// Names of the parity objects that are not as they were made, inside of objects of the kinds `of`, and across packs.
+pub(super) fn damaged(
+    backend: &dyn Backend,
+    survey: &Survey,
+    of: impl Fn(ObjectKind) -> bool,
+    monitor: &dyn Monitor,
+) -> Result<Vec<ObjectKey>> {
     let go_on = || if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) };
     let mut damaged = Vec::new();
-    for object in &survey.inside {
+    for object in survey.inside.iter().filter(|object| of(object.claim.kind)) {
         go_on()?;
         let name = names::parity_of(&object.key);
         let whole = Found::read(backend, &object.key, &object.claim)?.is_some_and(|found| found.is_whole());
@@ -71,7 +74,7 @@ pub(super) fn damaged(backend: &dyn Backend, survey: &Survey, monitor: &dyn Moni
             damaged.push(name);
         }
     }
-    for (meta, _, id) in &survey.groups {
+    for (meta, _, id) in survey.groups.iter().filter(|_| of(ObjectKind::Pack)) {
         go_on()?;
         match backend.read(&meta.key, meta.size).map_err(Error::from) {
             Ok(bytes) if ObjectId::of(&bytes) == *id => {}

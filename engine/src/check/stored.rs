@@ -77,7 +77,7 @@ pub fn stored_objects(backend: &dyn Backend, monitor: &dyn Monitor) -> Result<St
         bad.push(object);
     }
     report.damaged = bad.len() as u64;
-    for name in damaged(backend, &survey, monitor)? {
+    for name in damaged(backend, &survey, |_| true, monitor)? {
         let message = "parity is damaged; 'repair parity' makes it anew".to_owned();
         monitor.problem(Problem { subject: name.to_string(), message });
         report.damaged += 1;

@@ -51,6 +51,13 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
+    /// Whether nothing can be read, or nothing more be written, once a single object of this kind is damaged: such always have
+    /// parity.
+    #[must_use]
+    pub fn is_vital(self) -> bool {
+        matches!(self, Self::Config | Self::KeySlot | Self::Close | Self::Seal)
+    }
+
     /// The kind that a byte stands for.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {

@@ -44,13 +44,13 @@ pub fn locked_until(repo: &Repository, view: &View, snapshots: &[SnapshotName]) 
     asked.into_iter().collect()
 }
 
-/// Locks these objects anew, and with them the config, all keys and all seals; until when.
+/// Locks these objects anew, and with them the config, all keys and all seals, with their parity; until when.
 pub(super) fn extend(repo: &Repository, objects: Vec<ObjectKey>, monitor: &dyn Monitor) -> Result<Option<Timestamp>> {
     let Some(retention) = repo.config().retention else { return Ok(None) };
     monitor.stage("extending locks");
     let (lock, mut all) = (lock_from_now(retention), objects);
-    all.push(names::config());
-    for folder in ["keys/", "epochs/"] {
+    all.extend([names::config(), names::parity_of(&names::config())]);
+    for folder in ["keys/", "epochs/", "parity/keys/", "parity/epochs/"] {
         repo.backend().list(folder, &mut |meta| all.push(meta.key))?;
     }
     let done = parallel::map(repo.backend().concurrency(), &all, |key| {

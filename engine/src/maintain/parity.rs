@@ -39,15 +39,16 @@ pub struct ParityTally {
 /// If the store fails; [`Error::Interrupted`] if the monitor says so. Damaged objects are reported, and left without.
 pub(super) fn maintain(reader: &Reader, monitor: &dyn Monitor) -> Result<ParityTally> {
     monitor.stage("parity");
-    let repo = reader.repo();
-    let survey = Survey::new(&**repo.backend())?;
-    let mut work = Work { repo, percent: repo.parity().percent(), monitor, done: ParityTally::default() };
-    if work.percent == 0 {
-        let inside = survey.inside.iter().map(|object| names::parity_of(&object.key));
-        work.delete(inside.chain(survey.groups.iter().map(|(meta, ..)| meta.key.clone())))?;
+    let (repo, percent) = (reader.repo(), reader.repo().parity().percent());
+    let survey = Survey::covered(&**repo.backend(), percent)?;
+    let mut work = Work { repo, percent, monitor, done: ParityTally::default() };
+    work.make_inside(&survey)?;
+    if percent == 0 {
+        let optional = survey.inside.iter().filter(|object| !object.claim.kind.is_vital());
+        let optional = optional.map(|object| names::parity_of(&object.key));
+        work.delete(optional.chain(survey.groups.iter().map(|(meta, ..)| meta.key.clone())))?;
         return Ok(work.done);
     }
-    work.make_inside(&survey)?;
     let counted = Counted::new(reader, repo.load_view(monitor)?)?;
     let void = Survey::without(&survey.inside, &survey.objects).filter(|object| counted.is_void(object));
     work.delete(void.map(|object| names::parity_of(&object.key)))?;

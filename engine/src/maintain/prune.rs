@@ -154,7 +154,7 @@ pub fn prune(
         reader.view().check_settled()?;
         match attempt(&reader, options, monitor, planned, &mut outcome) {
             Ok(true) => {
-                if !options.dry_run && (repo.parity().percent() > 0 || options.parity.is_some()) {
+                if !options.dry_run {
                     outcome.parity = parity::maintain(&reader, monitor)?;
                 }
                 return Ok(outcome);

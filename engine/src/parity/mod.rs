@@ -1,4 +1,5 @@
-//! Optional parity: what is damaged or lost in the store can be computed again from what is left.
+//! Parity: what is damaged or lost in the store can be computed again from what is left. The few small objects without which
+//! nothing else is of use ([`ObjectKind::is_vital`]) always have some; for all others it is optional.
 //!
 //! Each object has parity of its own beside it ([`inside`]), which mends damaged places and brings small objects back even
 //! when they are gone; [`group`]s of packs and index segments have parity across them, which brings back a whole one.
@@ -21,6 +22,7 @@ pub use store::ParityStore;
 
 use crate::backend::{Backend, BackendError, ErrorKind, ObjectKey};
 use crate::error::{Error, Result};
+use crate::format::ObjectKind;
 use crate::format::parity::MAX_SHARD;
 use crate::id::Epoch;
 use crate::monitor::lock;
@@ -57,6 +59,14 @@ impl Setting {
     #[must_use]
     pub fn sealed(&self) -> u8 {
         lock(&self.state).sealed.and_then(|(_, percent)| percent).unwrap_or(self.config)
+    }
+
+    /// Percent for new objects of a kind; the least that there can be is one shard. `None` for those that get no parity.
+    #[must_use]
+    pub fn percent_for(&self, kind: ObjectKind) -> Option<u8> {
+        let percent = self.percent();
+        let protected = kind.is_vital() || percent > 0 && kind != ObjectKind::Session;
+        protected.then_some(percent)
     }
 
     /// Takes note of what the seal of an epoch says.

@@ -32,9 +32,8 @@ impl ParityStore {
 
     /// Makes the parity of an object that is stored.
     fn protect(&self, key: &ObjectKey, body: &Bytes) -> Result<(), BackendError> {
-        let percent = self.setting.percent();
-        let claim = names::parse(key).filter(|claim| percent > 0 && claim.kind != ObjectKind::Session);
-        let Some(claim) = claim else { return Ok(()) };
+        let Some(claim) = names::parse(key) else { return Ok(()) };
+        let Some(percent) = self.setting.percent_for(claim.kind) else { return Ok(()) };
         let made = inside::make(self.repo, &claim, body, inside::count(body.len() as u64, percent));
         let made = made.map_err(|e| BackendError {
             kind: ErrorKind::Unsupported,
@@ -43,6 +42,10 @@ impl ParityStore {
             message: format!("no parity can be made: {e}"),
         })?;
         let Some(made) = made.map(Bytes::from) else { return Ok(()) };
+        if claim.kind.is_vital() {
+            // After a power failure there must not be the parity alone: the object would be taken for lost.
+            self.inner.barrier()?;
+        }
         let parity = names::parity_of(key);
         match self.inner.create(&parity, made.clone()) {
             Err(error) if error.kind == ErrorKind::AlreadyExists && claim.id.is_some() => Ok(()),
@@ -123,9 +126,12 @@ impl Backend for ParityStore {
     fn delete(&self, key: &ObjectKey) -> Result<(), BackendError> {
         // Parity may have been switched on, unknown to this process; a key or a request that was taken back must not come
         // back by it.
-        let must_go = |kind| matches!(kind, ObjectKind::KeySlot | ObjectKind::Forget);
-        if names::parse(key).is_some_and(|claim| self.setting.percent() > 0 || must_go(claim.kind)) {
+        let must_go = names::parse(key).is_some_and(|claim| matches!(claim.kind, ObjectKind::KeySlot | ObjectKind::Forget));
+        if must_go || self.setting.percent() > 0 && names::parse(key).is_some() {
             self.inner.delete(&names::parity_of(key))?;
+            if must_go {
+                self.inner.barrier()?;
+            }
         }
         self.inner.delete(key)
     }

@@ -93,13 +93,13 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Whether parity covers objects of its kind.
+    /// Whether parity may cover objects of its kind.
     pub(crate) fn is_protected(&self) -> bool {
         self.claim.kind != ObjectKind::Session
     }
 }
 
-/// Everything in a store, by one listing.
+/// What is in a store, by its listing.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     /// What belongs to a repository, but parity; in order.
@@ -119,13 +119,60 @@ impl Survey {
     ///
     /// If the store fails.
     pub(crate) fn new(backend: &dyn Backend) -> Result<Self> {
+        Self::below(backend, &[""])
+    }
+
+    /// Lists what parity covers where so many percent are set: with 0, only what is vital.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub(crate) fn covered(backend: &dyn Backend, percent: u8) -> Result<Self> {
+        if percent > 0 {
+            return Self::new(backend);
+        }
+        let mut survey = Self::below(backend, &["keys/", "epochs/", "parity/"])?;
+        let key = names::config();
+        match (backend.size(&key), names::parse(&key)) {
+            (Ok(size), Some(claim)) => survey.objects.insert(0, Stored { key, claim, size }),
+            (Err(e), _) if e.kind != ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+        survey.only_vital();
+        Ok(survey)
+    }
+
+    /// Leaves out what is not vital, unless some of that has parity.
+    pub(crate) fn narrow(&mut self) {
+        if self.groups.is_empty() && self.inside.iter().all(|object| object.claim.kind.is_vital()) {
+            self.only_vital();
+        }
+    }
+
+    fn only_vital(&mut self) {
+        self.objects.retain(|object| object.claim.kind.is_vital());
+    }
+
+    /// Whether there can be parity of an object.
+    pub(crate) fn may_have(&self, object: &Stored) -> bool {
+        !self.groups.is_empty() || self.inside.binary_search_by(|other| other.key.cmp(&object.key)).is_ok()
+    }
+
+    /// Objects that have no parity inside.
+    pub(crate) fn unprotected(&self) -> u64 {
+        Self::without(&self.objects, &self.inside).filter(|object| object.is_protected()).count() as u64
+    }
+
+    fn below(backend: &dyn Backend, prefixes: &[&str]) -> Result<Self> {
         let mut survey = Self::default();
-        backend.list("", &mut |meta| match (names::parse(&meta.key), names::parse_parity(&meta.key)) {
-            (Some(claim), _) => survey.objects.push(Stored { key: meta.key, claim, size: meta.size }),
-            (_, Some(Protects::Object(key, claim))) => survey.inside.push(Stored { key, claim, size: meta.size }),
-            (_, Some(Protects::Group(epoch, id))) => survey.groups.push((meta, epoch, id)),
-            (None, None) => survey.others += 1,
-        })?;
+        for prefix in prefixes {
+            backend.list(prefix, &mut |meta| match (names::parse(&meta.key), names::parse_parity(&meta.key)) {
+                (Some(claim), _) => survey.objects.push(Stored { key: meta.key, claim, size: meta.size }),
+                (_, Some(Protects::Object(key, claim))) => survey.inside.push(Stored { key, claim, size: meta.size }),
+                (_, Some(Protects::Group(epoch, id))) => survey.groups.push((meta, epoch, id)),
+                (None, None) => survey.others += 1,
+            })?;
+        }
         survey.objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         survey.inside.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(survey)

@@ -47,7 +47,7 @@ impl ParityRepair {
     }
 }
 
-/// Reads every object, brings back what is damaged or missing, and then makes damaged parity anew. What cannot be brought
+/// Reads every object that parity covers, brings back what is damaged or missing, and then makes damaged parity anew. What cannot be brought
 /// back is a problem for the monitor. Memory: about 200 bytes for each object, and 64 MiB.
 ///
 /// # Errors
@@ -73,7 +73,8 @@ pub fn stored_parity(backend: &dyn Backend, dry_run: bool, monitor: &dyn Monitor
 }
 
 fn run(backend: &dyn Backend, judge: Judge<'_>, dry_run: bool, monitor: &dyn Monitor) -> Result<ParityRepair> {
-    let survey = Survey::new(backend)?;
+    let mut survey = Survey::new(backend)?;
+    survey.narrow();
     if survey.inside.is_empty() && survey.groups.is_empty() {
         return Err(Error::Invalid("there is no parity here; 'prune --parity 5%' makes some".into()));
     }
@@ -83,7 +84,7 @@ fn run(backend: &dyn Backend, judge: Judge<'_>, dry_run: bool, monitor: &dyn Mon
     repair.insides(&survey)?;
     repair.groups(&survey)?;
     backend.barrier()?;
-    repair.done.unprotected = Survey::without(&survey.objects, &survey.inside).filter(|o| o.is_protected()).count() as u64;
+    repair.done.unprotected = survey.unprotected();
     Ok(repair.done)
 }
 
@@ -209,7 +210,7 @@ impl Repair<'_> {
         };
         let (Some(repo), None) = (self.judge.repo(), self.judge.fault(&object.claim, &bytes)) else { return Ok(None) };
         let set = match self.judge {
-            Judge::Keys(repo) => Some(repo.parity().percent()).filter(|percent| *percent > 0),
+            Judge::Keys(repo) => repo.parity().percent_for(object.claim.kind),
             Judge::Host(_) => None,
         };
         let found = Found::read(self.backend, &object.key, &object.claim)?;

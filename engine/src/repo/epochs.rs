@@ -17,6 +17,7 @@ use crate::format::snapshot::SnapshotName;
 use crate::format::{object, snapshot};
 use crate::id::{Epoch, ObjectId};
 use crate::monitor::{Monitor, Problem, lock};
+use crate::parity;
 use crate::protocol::{Folder, Marks, Name, Request, Store, Target};
 
 /// How often requests are listed again because some are taken away meanwhile.
@@ -49,6 +50,28 @@ impl<'a> EpochStore<'a> {
 
     fn read(&self, object: &ObjectKey) -> Result<Option<bytes::Bytes>> {
         absent_is_none(self.repo.backend().read(object, object::MAX_SIZE))
+    }
+
+    /// Reads an object and opens it; a damaged one as its parity tells it. Where that does not do either, it counts as absent.
+    fn open<T>(
+        &self,
+        object: &ObjectKey,
+        open: impl Fn(&[u8]) -> Result<T, object::FormatError>,
+    ) -> Result<Option<(ObjectId, T)>> {
+        let Some(bytes) = self.read(object)? else { return Ok(None) };
+        let damage = match open(&bytes) {
+            Ok(opened) => return Ok(Some((ObjectId::of(&bytes), opened))),
+            Err(damage) => damage,
+        };
+        if let Some(bytes) = parity::rebuild(&**self.repo.backend(), object)?
+            && let Ok(opened) = open(&bytes)
+        {
+            let message = format!("{damage}; its parity has the right bytes: run 'repair parity'");
+            self.monitor.problem(Problem { subject: object.to_string(), message });
+            return Ok(Some((ObjectId::of(&bytes), opened)));
+        }
+        self.report(object, &damage);
+        Ok(None)
     }
 
     fn create(&self, object: &ObjectKey, bytes: Result<Vec<u8>, object::FormatError>) -> Result<bool> {
@@ -149,19 +172,15 @@ impl Store for EpochStore<'_> {
     }
 
     async fn read_close(&self, epoch: Epoch) -> Result<Option<Close>> {
-        let object = names::epoch(epoch, EpochRole::Close);
-        let Some(bytes) = self.read(&object)? else { return Ok(None) };
-        let close = epoch::open_close(&self.repo.keys().epochs, self.repo.id(), epoch, &bytes);
-        Ok(close.inspect_err(|e| self.report(&object, e)).ok())
+        let open = |bytes: &[u8]| epoch::open_close(&self.repo.keys().epochs, self.repo.id(), epoch, bytes);
+        Ok(self.open(&names::epoch(epoch, EpochRole::Close), open)?.map(|(_, close)| close))
     }
 
     async fn read_seal(&self, epoch: Epoch) -> Result<Option<(ObjectId, Seal)>> {
-        let object = names::epoch(epoch, EpochRole::Seal);
-        let Some(bytes) = self.read(&object)? else { return Ok(None) };
-        let seal = epoch::open_seal(&self.repo.keys().epochs, self.repo.id(), epoch, &bytes);
-        let Ok((seal, parity)) = seal.inspect_err(|e| self.report(&object, e)) else { return Ok(None) };
+        let open = |bytes: &[u8]| epoch::open_seal(&self.repo.keys().epochs, self.repo.id(), epoch, bytes);
+        let Some((id, (seal, parity))) = self.open(&names::epoch(epoch, EpochRole::Seal), open)? else { return Ok(None) };
         self.repo.parity().note_seal(epoch, parity);
-        Ok(Some((ObjectId::of(&bytes), seal)))
+        Ok(Some((id, seal)))
     }
 
     async fn has_mark(&self, epoch: Epoch, role: EpochRole) -> Result<bool> {

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::format::config::{RETENTION_DAYS, Retention};
 
 /// Folders and objects whose loss would be a loss.
-const LASTING: [&str; 6] = ["config", "keys/", "packs/", "index/", "snapshots/", "epochs/"];
+const LASTING: [&str; 9] =
+    ["config", "keys/", "packs/", "index/", "snapshots/", "epochs/", "parity/config", "parity/keys/", "parity/epochs/"];
 
 /// What clocks and slow requests may make a lock shorter by.
 const SLACK: Duration = Duration::from_secs(15 * 60);

@@ -82,6 +82,7 @@ pub struct Repository {
     suite: Suite,
     slot: ObjectId,
     parity: Arc<Setting>,
+    by_parity: Vec<ObjectKey>,
     watch: Watch,
     pin: Option<pin::PinFile>,
 }
@@ -128,7 +129,8 @@ impl Repository {
     }
 
     fn opened(backend: Arc<dyn Backend>, config: Config, keys: Keyring, slot: ObjectId, parity: Arc<Setting>) -> Self {
-        Self { backend, config, keys, suite: Suite::fastest(), slot, parity, watch: Watch::default(), pin: None }
+        let (by_parity, watch) = (Vec::new(), Watch::default());
+        Self { backend, config, keys, suite: Suite::fastest(), slot, parity, by_parity, watch, pin: None }
     }
 
     /// Whether there is a config object, or one that is lost and can be brought back.
@@ -155,7 +157,11 @@ impl Repository {
         match opened {
             Err(error) if error.is_local() || matches!(error, Error::NoRepository { .. }) => {
                 match parity::rebuild(&*backend, &object) {
-                    Ok(Some(bytes)) => Self::open_by(backend, password, &bytes),
+                    Ok(Some(bytes)) => {
+                        let mut opened = Self::open_by(backend, password, &bytes)?;
+                        opened.by_parity.push(object);
+                        Ok(opened)
+                    }
                     _ => Err(error),
                 }
             }
@@ -167,7 +173,7 @@ impl Repository {
     fn open_by(backend: Arc<dyn Backend>, password: &[u8], bytes: &[u8]) -> Result<Self> {
         let damaged = |e| Error::damaged(names::config(), e);
         let repo = Config::peek(bytes).map_err(damaged)?;
-        let (slot, keys) = slots::unlock(&*backend, repo, password)?;
+        let slots::Unlocked { slot, keys, by_parity } = slots::unlock(&*backend, repo, password)?;
         let config = Config::parse(&keys.config, bytes).map_err(damaged)?;
         if let Some(feature) = config.read_features.first() {
             return Err(Error::Unsupported(format!("the repository uses '{feature}': a newer program is needed to read it")));
@@ -177,7 +183,15 @@ impl Repository {
             None => backend,
         };
         let (backend, parity) = with_parity(backend, &config);
-        Ok(Self::opened(backend, config, keys, slot, parity))
+        let mut opened = Self::opened(backend, config, keys, slot, parity);
+        opened.by_parity.extend(by_parity.then(|| names::slot(&slot)));
+        Ok(opened)
+    }
+
+    /// Objects that are damaged or lost, and that opening has taken from their parity.
+    #[must_use]
+    pub fn opened_by_parity(&self) -> &[ObjectKey] {
+        &self.by_parity
     }
 
     /// Fails if this program must not write to the repository.

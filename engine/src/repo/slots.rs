@@ -50,8 +50,16 @@ pub(super) fn store(
     Ok(id)
 }
 
+/// A slot that a password opens.
+pub(super) struct Unlocked {
+    pub(super) slot: ObjectId,
+    pub(super) keys: Keyring,
+    /// The slot is damaged or lost, and its parity did it.
+    pub(super) by_parity: bool,
+}
+
 /// Tries the password on every slot.
-pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Result<(ObjectId, Keyring)> {
+pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Result<Unlocked> {
     let (mut tried, mut damage, mut sound) = (0, None, HashSet::new());
     for id in list(backend, "keys")? {
         let object = names::slot(&id);
@@ -61,14 +69,14 @@ pub(super) fn unlock(backend: &dyn Backend, repo: RepoId, password: &[u8]) -> Re
             sound.insert(id);
         }
         match bytes.and_then(|b| slot::open(repo, password, &b).map_err(|e| skip_foreign(&object.to_string(), e))) {
-            Ok(Some(root)) => return Ok((id, Keyring::new(root))),
+            Ok(Some(root)) => return Ok(Unlocked { slot: id, keys: Keyring::new(root), by_parity: false }),
             Ok(None) => tried += 1,
             Err(Error::Invalid(_)) => {}
             Err(e) => damage = damage.or(Some(e)),
         }
     }
-    if let Some(opened) = unlock_by_parity(backend, repo, password, &sound) {
-        return Ok(opened);
+    if let Some((slot, keys)) = unlock_by_parity(backend, repo, password, &sound) {
+        return Ok(Unlocked { slot, keys, by_parity: true });
     }
     match damage {
         Some(e) if tried == 0 => Err(e),

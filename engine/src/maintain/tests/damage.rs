@@ -12,7 +12,7 @@ use crate::format::epoch::{Close, EpochRole};
 use crate::monitor::{Collector, Monitor};
 use crate::protocol::{self, Store};
 use crate::repair::{self, RepairOptions};
-use crate::repo::{EpochStore, Reader, SnapshotName, names};
+use crate::repo::{EpochStore, Reader, Repository, SnapshotName, names};
 use crate::snapshot;
 
 fn repair_options() -> RepairOptions {
@@ -149,4 +149,67 @@ fn an_unreadable_segment_is_replaced_once_the_index_is_repaired() {
             assert_eq!(world.check(), []);
         }
     }
+}
+
+/// The single objects that all else hangs on have a second copy in every repository.
+#[test]
+fn no_single_damaged_object_stops_a_repository_without_parity() {
+    let files = tree(&[("a", 1, 20_000)]);
+    let world = World::new();
+    let name = world.backup(&files).unwrap();
+    assert_eq!(world.prune(&thorough()).unwrap().sealed, Some(0));
+    let mut vital = vec![names::config(), names::slot(world.repo.slot())];
+    vital.extend([EpochRole::Close, EpochRole::Seal].map(|role| names::epoch(0, role)));
+    for object in &vital {
+        for harm in ["flip", "cut"] {
+            let copy = world.copy_store();
+            let right = copy.read(object, u64::MAX).unwrap();
+            let mut bytes = right.to_vec();
+            match harm {
+                "flip" => bytes[right.len() / 2] ^= 4,
+                _ => bytes.truncate(right.len() / 2),
+            }
+            copy.overwrite(object, bytes);
+            let what = format!("{object}, {harm}");
+            let hurt = World { repo: Arc::new(Repository::open(Arc::clone(&copy) as _, b"x").unwrap()), store: copy };
+            assert_eq!(hurt.contents(&name).unwrap(), files, "{what}");
+            let findings = hurt.check();
+            assert!(findings.iter().any(|p| p.subject == object.as_str()), "{what}: {findings:?}");
+            let mended = repair::parity(&hurt.repo, false, &Collector::default()).unwrap();
+            assert_eq!((mended.damaged, mended.mended, mended.unprotected), (1, 1, 0), "{what}");
+            assert_eq!(hurt.store.read(object, u64::MAX).unwrap(), right, "{what}");
+            assert_eq!(hurt.check(), [], "{what}");
+        }
+        // Even before it is repaired, backups and maintenance go on.
+        let copy = world.copy_store();
+        copy.overwrite(object, b"junk".to_vec());
+        let hurt = World { repo: Arc::new(Repository::open(Arc::clone(&copy) as _, b"x").unwrap()), store: copy };
+        let next = hurt.backup(&tree(&[("b", 2, 20_000)])).unwrap();
+        forget(&hurt.repo, &[name]).unwrap();
+        assert_eq!(hurt.prune(&thorough()).unwrap().sealed, Some(1), "{object}");
+        assert_eq!(hurt.contents(&next).unwrap().len(), 1, "{object}");
+    }
+}
+
+#[test]
+fn parity_of_what_is_vital_is_made_again() {
+    let world = World::new();
+    world.backup(&tree(&[("a", 1, 20_000)])).unwrap();
+    world.prune(&thorough()).unwrap();
+    let mut parity = Vec::new();
+    world.store.list("parity/", &mut |meta| parity.push(meta.key)).unwrap();
+    assert_eq!(parity.len(), 4, "{parity:?}");
+    for (key, lost) in parity.iter().zip([true, false].into_iter().cycle()) {
+        let right = world.store.read(key, u64::MAX).unwrap();
+        if lost {
+            world.store.delete(key).unwrap();
+            assert_eq!(world.prune(&thorough()).unwrap().parity.made, 1, "{key}");
+        } else {
+            world.store.overwrite(key, b"junk".to_vec());
+            assert_eq!(repair::parity(&world.repo, false, &Collector::default()).unwrap().remade_parity, 1, "{key}");
+        }
+        assert_eq!(world.store.read(key, u64::MAX).unwrap(), right, "{key}");
+    }
+    assert_eq!(world.prune(&thorough()).unwrap().parity, Default::default());
+    assert_eq!(world.check(), []);
 }

@@ -10,7 +10,7 @@ use super::{forget, trees};
 use crate::backend::mem::MemBackend;
 use crate::backend::{Backend, ObjectKey};
 use crate::check::{self, CheckLevel};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::format::pack::SegmentName;
 use crate::monitor::{Collector, Problem};
 use crate::repo::names::{self, EpochRole};
@@ -244,6 +244,12 @@ fn forked_repositories() {
     assert!(merged.check().iter().any(|p| p.subject == own[0].as_str() && p.message.contains(text)), "{:?}", merged.check());
 }
 
+/// Opens; by which object's parity, if by any.
+fn opened(store: &Arc<MemBackend>) -> Result<Vec<ObjectKey>> {
+    Repository::open(Arc::clone(store) as _, b"x").map(|repo| repo.opened_by_parity().to_vec())
+}
+
+/// A foreign key is never taken: the right one's parity is, and without that, nothing opens.
 #[test]
 fn swapped_keys() {
     let (store, machine) = begin();
@@ -251,30 +257,43 @@ fn swapped_keys() {
     let (other, slot) = (World::new(), keys(&store, "keys/").remove(0));
     let foreign = keys(&other.store, "keys/").remove(0);
     let mut bytes = other.store.read(&foreign, u64::MAX).unwrap().to_vec();
-    store.overwrite(&slot, bytes.clone());
-    let opened = || Repository::open(Arc::clone(&store) as _, b"x").unwrap_err();
-    assert!(matches!(opened(), Error::Damaged { .. }), "{}", opened());
+    let foreign = bytes.clone();
     // With the right repository id, the slot's seal is wrong.
     bytes[16..32].copy_from_slice(&store.read(&names::config(), u64::MAX).unwrap()[16..32]);
-    store.overwrite(&slot, bytes);
-    assert!(matches!(opened(), Error::Damaged { .. } | Error::WrongPassword { .. }), "{}", opened());
+    for (bad, parity) in [(&foreign, true), (&bytes, true), (&foreign, false), (&bytes, false)] {
+        store.overwrite(&slot, bad.clone());
+        if parity {
+            assert_eq!(opened(&store).unwrap(), std::slice::from_ref(&slot));
+        } else {
+            store.delete(&names::parity_of(&slot)).unwrap();
+            let refused = opened(&store).unwrap_err();
+            assert!(matches!(refused, Error::Damaged { .. } | Error::WrongPassword { .. }), "{refused}");
+        }
+    }
 }
 
 #[test]
 fn swapped_configurations() {
     let (store, _) = begin();
-    let good = store.read(&names::config(), u64::MAX).unwrap();
-    store.overwrite(&names::config(), World::new().store.read(&names::config(), u64::MAX).unwrap());
-    let opened = || Repository::open(Arc::clone(&store) as _, b"x");
-    assert!(opened().is_err());
+    let (config, parity) = (names::config(), names::parity_of(&names::config()));
+    let good = store.read(&config, u64::MAX).unwrap();
+    let copy = store.read(&parity, u64::MAX).unwrap();
+    store.overwrite(&config, World::new().store.read(&config, u64::MAX).unwrap());
+    assert_eq!(opened(&store).unwrap(), std::slice::from_ref(&config));
+    // A foreign one with its parity.
+    store.overwrite(&parity, World::new().store.read(&parity, u64::MAX).unwrap());
+    assert!(opened(&store).is_err());
     for at in 64..good.len() {
         let mut bytes = good.to_vec();
         bytes[at] ^= 1;
-        store.overwrite(&names::config(), bytes);
-        assert!(matches!(opened(), Err(Error::Damaged { object, .. }) if object == "config"), "byte {at}");
+        store.overwrite(&config, bytes);
+        store.overwrite(&parity, copy.clone());
+        assert_eq!(opened(&store).unwrap(), std::slice::from_ref(&config), "byte {at}");
+        store.delete(&parity).unwrap();
+        assert!(matches!(opened(&store), Err(Error::Damaged { object, .. }) if object == "config"), "byte {at}");
     }
-    store.overwrite(&names::config(), good);
-    assert!(opened().is_ok());
+    store.overwrite(&config, good);
+    assert!(opened(&store).unwrap().is_empty());
 }
 
 #[test]
