@@ -3,17 +3,18 @@
 //! A frame that is needed whole is copied as it is compressed; of others, the needed blobs are put into new frames. Every blob
 //! is checked against its id before it is copied: a damaged copy must not take the place of a good one.
 //!
-//! One thread fetches, all processors work on the frames of a pack, a few threads store. In memory: two packs on their way in, two
-//! open ones, up to five on their way out, and [`copy::BATCH`] of what is worked on, twice.
+//! One thread fetches, up to four copy, each a pack of its own, a few store. In memory: a pack in each of these hands and between
+//! them, two open ones, and three frames for each copying thread.
 
 mod copy;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use self::copy::Sink;
+use self::copy::{Buffers, Sink};
 use super::plan::{Plan, Tally};
 use crate::backend::ErrorKind;
 use crate::error::{Error, Result};
@@ -24,10 +25,12 @@ use crate::index::PackSummary;
 use crate::monitor::{Counter, Monitor, Problem, lock};
 use crate::pack::SealedPack;
 use crate::protocol::Name;
-use crate::repo::{Reader, names};
+use crate::repo::{Reader, names, parallel};
 
 /// A segment is written after this many blobs.
 const SEGMENT_BLOBS: usize = 128 * 1024;
+/// Most threads that copy.
+const COPIERS: usize = 4;
 /// Threads that store packs.
 const UPLOADERS: usize = 4;
 
@@ -61,7 +64,7 @@ pub(super) fn repack(reader: &Reader, plan: &Plan<'_>, monitor: &dyn Monitor) ->
             scope.spawn(move || upload(reader, &uploads, stored, monitor));
         }
         drop(uploads);
-        let sink = Sink::new(reader, plan, uploads_tx, &stored)?;
+        let sink = Sink::new(reader, plan, uploads_tx, &stored);
         // Ends with the receiver of the one thread and the sender of the others, so that all of them end, too.
         copy_all(fetched, sink, monitor)
     });
@@ -103,24 +106,39 @@ fn upload(reader: &Reader, packs: &Receiver<SealedPack>, stored: &Stored, monito
     }
 }
 
+/// The first failure ends all threads.
 #[expect(clippy::needless_pass_by_value, reason = "the receiver has to be gone when this returns")]
-fn copy_all(fetched: Receiver<Fetched>, mut sink: Sink<'_>, monitor: &dyn Monitor) -> Result<Repacked> {
-    let mut result = Repacked::default();
-    for (ordinal, summary, bytes) in &fetched {
-        if monitor.cancelled() {
-            return Err(Error::Interrupted);
-        }
-        match bytes.and_then(|bytes| sink.copy(ordinal, &summary, &bytes)) {
-            Ok(()) => result.emptied.push((summary.epoch, summary.id)),
-            // It stays where it is.
-            Err(Error::Damaged { object, detail }) => monitor.problem(Problem { subject: object, message: detail }),
-            Err(e) => return Err(e),
-        }
-        monitor.count(Counter::Packs, 1);
-        write_segments(sink.reader, sink.stored, &mut result, false)?;
+fn copy_all(fetched: Receiver<Fetched>, sink: Sink<'_>, monitor: &dyn Monitor) -> Result<Repacked> {
+    let (result, failed) = (Mutex::new(Repacked::default()), AtomicBool::new(false));
+    let work = || {
+        let mut buffers = Buffers::default();
+        let done = fetched.iter().try_for_each(|(ordinal, summary, bytes)| {
+            if monitor.cancelled() || failed.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let copied = bytes.and_then(|bytes| sink.copy(ordinal, &summary, &bytes, &mut buffers));
+            monitor.count(Counter::Packs, 1);
+            let mut result = lock(&result);
+            match copied {
+                Ok(()) => result.emptied.push((summary.epoch, summary.id)),
+                // It stays where it is.
+                Err(Error::Damaged { object, detail }) => monitor.problem(Problem { subject: object, message: detail }),
+                Err(e) => return Err(e),
+            }
+            write_segments(sink.reader, sink.stored, &mut result, false)
+        });
+        failed.fetch_or(done.is_err(), Ordering::Relaxed);
+        done
+    };
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(COPIERS);
+    let done = parallel::map(workers, &vec![(); workers], |()| work());
+    let failures = done.into_iter().filter_map(Result::err);
+    // Those that were interrupted may be so because of another one.
+    if let Some(error) = failures.min_by_key(|error| matches!(error, Error::Interrupted)) {
+        return Err(error);
     }
     sink.finish()?;
-    Ok(result)
+    Ok(result.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 type Stored = Mutex<Result<Vec<PackRecord>>>;

@@ -1,9 +1,8 @@
 //! From frames of old packs to frames of new ones.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Sender;
-use rayon::prelude::*;
 
 use super::Stored;
 use crate::codec;
@@ -18,15 +17,20 @@ use crate::repo::{Reader, names};
 
 /// Plaintext of a new frame in bytes, for data and for nodes.
 const FRAME_TARGET: [usize; 2] = [2 << 20, 256 << 10];
-/// Plaintext of frames that are worked on at a time, in bytes; a frame that is larger is alone.
-pub(super) const BATCH: u64 = 32 << 20;
 
-/// Blobs that wait for others to share a frame with, and the pack that is being filled.
+/// Blobs that wait for others to share a frame with.
 #[derive(Default)]
-struct Lane {
-    pack: Option<OpenPack>,
+struct Loose {
     plain: Vec<u8>,
     blobs: Vec<BlobEntry>,
+}
+
+/// Data or nodes: each has frames and packs of its own.
+#[derive(Default)]
+struct Lane {
+    loose: Mutex<Loose>,
+    /// The pack that is being filled.
+    pack: Mutex<Option<OpenPack>>,
 }
 
 /// A frame that is to be copied from.
@@ -39,32 +43,25 @@ struct Source<'p> {
 /// What is to stay of a frame.
 enum Kept {
     Nothing,
-    /// The frame as it is compressed.
-    Whole(Vec<u8>),
-    Pieces(Vec<(BlobEntry, Vec<u8>)>),
+    /// The frame as it is compressed, in [`Buffers::text`].
+    Whole,
+    /// These blobs, end to end in [`Buffers::plain`].
+    Some(Vec<BlobEntry>),
 }
 
-/// A frame for a new pack.
-struct NewFrame {
-    kind: BlobKind,
-    raw: u32,
-    compression: Compression,
-    /// Compressed as said.
-    stored: Vec<u8>,
-    blobs: Vec<BlobEntry>,
+/// What a worker uses again for each frame.
+#[derive(Default)]
+pub(super) struct Buffers {
+    text: Vec<u8>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
-/// A frame for a new pack, or what will be one.
-enum Next {
-    Ready(NewFrame),
-    Plain(BlobKind, Vec<u8>, Vec<BlobEntry>),
-}
-
-/// Takes what is to stay of packs, and makes packs of it.
+/// Takes what is to stay of packs, and makes packs of it. Any number of threads may do so at a time.
 pub(super) struct Sink<'a> {
     pub(super) reader: &'a Reader,
     plan: &'a Plan<'a>,
-    workers: rayon::ThreadPool,
     pool: Arc<BufferPool>,
     uploads: Sender<SealedPack>,
     /// For data and for nodes.
@@ -73,83 +70,80 @@ pub(super) struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(reader: &'a Reader, plan: &'a Plan<'a>, uploads: Sender<SealedPack>, stored: &'a Stored) -> Result<Self> {
+    pub(super) fn new(reader: &'a Reader, plan: &'a Plan<'a>, uploads: Sender<SealedPack>, stored: &'a Stored) -> Self {
         let target = reader.repo().config().pack_target as usize;
         let pool = BufferPool::new(target + target / 4 + (4 << 20));
-        let workers = rayon::ThreadPoolBuilder::new().build().map_err(|e| Error::Invalid(e.to_string()))?;
-        Ok(Self { reader, plan, workers, pool, uploads, lanes: Default::default(), stored })
+        Self { reader, plan, pool, uploads, lanes: Default::default(), stored }
     }
 
     /// Copies what is to stay of a pack.
-    pub(super) fn copy(&mut self, ordinal: u32, summary: &PackSummary, bytes: &[u8]) -> Result<()> {
+    pub(super) fn copy(&self, ordinal: u32, summary: &PackSummary, bytes: &[u8], buffers: &mut Buffers) -> Result<()> {
         let repo = self.reader.repo();
         let damaged = |e: &dyn std::fmt::Display| Error::damaged(names::pack(summary.epoch, &summary.id), e);
         let (_, cipher) = parse_header(&repo.keys().data, &repo.id(), bytes).map_err(|e| damaged(&e))?;
         let directory = open_directory(&cipher, bytes).map_err(|e| damaged(&e))?;
-        for batch in batches(&directory) {
-            let (reader, plan) = (self.reader, self.plan);
-            let unpack = |source: &Source<'_>| unpack(reader, plan, ordinal, &cipher, source, bytes);
-            let kept: Vec<_> = self.workers.install(|| batch.par_iter().map(unpack).collect());
-            let (mut next, mut failure) = (Vec::new(), None);
-            for (source, kept) in batch.iter().zip(kept) {
-                match kept {
-                    Ok(kept) => self.take(source, kept, &mut next),
-                    Err(error) => failure = failure.or(Some((source.number, error))),
-                }
-            }
-            // Blobs of other packs are among them.
-            self.add_all(next)?;
-            match failure {
-                None => {}
-                Some((_, FrameError::Other(error))) => return Err(error),
-                Some((number, FrameError::Damaged(why))) => {
-                    return Err(damaged(&format!("frame {number}: {why}; the pack is left where it is")));
-                }
+        let mut first = 0;
+        for (number, frame) in directory.frames.iter().enumerate() {
+            let blobs = directory.blobs.get(first..first + frame.blobs as usize).unwrap_or_default();
+            first += frame.blobs as usize;
+            let source = Source { number, frame, blobs };
+            let kept = unpack(self.reader, self.plan, ordinal, &cipher, &source, bytes, buffers).map_err(|e| match e {
+                FrameError::Damaged(why) => damaged(&format!("frame {number}: {why}; the pack is left where it is")),
+                FrameError::Other(e) => e,
+            })?;
+            match kept {
+                Kept::Nothing => {}
+                Kept::Whole => self.add(frame.kind, frame.raw, frame.compression, &buffers.text, blobs)?,
+                Kept::Some(blobs) => self.gather(frame.kind, blobs, buffers)?,
             }
         }
         agree(&directory, summary).map_err(|e| damaged(&e))
     }
 
-    /// Makes frames of what stays of one; what is not enough for a frame waits.
-    fn take(&mut self, source: &Source<'_>, kept: Kept, next: &mut Vec<Next>) {
-        let FrameEntry { kind, raw, compression, .. } = *source.frame;
-        match kept {
-            Kept::Nothing => {}
-            Kept::Whole(stored) => {
-                next.push(Next::Ready(NewFrame { kind, raw, compression, stored, blobs: source.blobs.to_vec() }));
-            }
-            Kept::Pieces(pieces) => {
-                let lane = &mut self.lanes[kind as usize];
-                for (blob, piece) in pieces {
-                    lane.plain.extend_from_slice(&piece);
-                    lane.blobs.push(blob);
-                    if lane.plain.len() >= FRAME_TARGET[kind as usize] {
-                        next.push(Next::Plain(kind, std::mem::take(&mut lane.plain), std::mem::take(&mut lane.blobs)));
-                    }
+    /// Puts blobs to those that wait, and makes frames of what is enough for one.
+    fn gather(&self, kind: BlobKind, blobs: Vec<BlobEntry>, buffers: &mut Buffers) -> Result<()> {
+        let (mut rest, mut full) = (buffers.plain.as_slice(), Vec::new());
+        {
+            let mut loose = lock(&self.lanes[kind as usize].loose);
+            for blob in blobs {
+                if loose.plain.is_empty() {
+                    loose.plain.reserve(FRAME_TARGET[kind as usize] + blob.length as usize);
+                }
+                let Some((piece, after)) = rest.split_at_checked(blob.length as usize) else { break };
+                rest = after;
+                loose.plain.extend_from_slice(piece);
+                loose.blobs.push(blob);
+                if loose.plain.len() >= FRAME_TARGET[kind as usize] {
+                    full.push(std::mem::take(&mut *loose));
                 }
             }
         }
+        full.into_iter().try_for_each(|loose| self.add_loose(kind, &loose, buffers))
     }
 
-    /// Compresses what is not yet, and puts all into the open packs.
-    fn add_all(&mut self, next: Vec<Next>) -> Result<()> {
-        let frames: Vec<Result<NewFrame>> = self.workers.install(|| next.into_par_iter().map(Next::compress).collect());
-        for frame in frames {
-            let NewFrame { kind, raw, compression, stored, blobs } = frame?;
-            let repo = self.reader.repo();
-            let lane = &mut self.lanes[kind as usize];
-            let pack = lane.pack.get_or_insert_with(|| OpenPack::new(&repo.keys().data, repo.suite(), &repo.id(), &self.pool));
-            pack.add(kind, raw, compression, &stored, &blobs)?;
-            if pack.is_full(repo.config().pack_target as usize) {
-                self.finish_pack(kind)?;
-            }
-        }
-        Ok(())
+    fn add_loose(&self, kind: BlobKind, loose: &Loose, buffers: &mut Buffers) -> Result<()> {
+        let Buffers { packed, scratch, .. } = buffers;
+        let compression =
+            codec::compress(&loose.plain, codec::DEFAULT_LEVEL, packed, scratch).map_err(|e| Error::damaged("a new frame", e))?;
+        let raw = u32::try_from(loose.plain.len()).map_err(|_| Error::Invalid("a frame is too large".into()))?;
+        let stored = if compression == Compression::None { &loose.plain } else { &*packed };
+        self.add(kind, raw, compression, stored, &loose.blobs)
     }
 
-    fn finish_pack(&mut self, kind: BlobKind) -> Result<()> {
-        let Some(pack) = self.lanes[kind as usize].pack.take().filter(|pack| !pack.is_empty()) else { return Ok(()) };
-        if self.uploads.send(pack.finish()?).is_ok() {
+    /// Puts a frame into the open pack.
+    fn add(&self, kind: BlobKind, raw: u32, compression: Compression, stored: &[u8], blobs: &[BlobEntry]) -> Result<()> {
+        let repo = self.reader.repo();
+        let full = {
+            let mut open = lock(&self.lanes[kind as usize].pack);
+            let pack = open.get_or_insert_with(|| OpenPack::new(&repo.keys().data, repo.suite(), &repo.id(), &self.pool));
+            pack.add(kind, raw, compression, stored, blobs)?;
+            if pack.is_full(repo.config().pack_target as usize) { open.take() } else { None }
+        };
+        full.map_or(Ok(()), |pack| self.hand_on(pack))
+    }
+
+    fn hand_on(&self, pack: OpenPack) -> Result<()> {
+        if pack.is_empty() || self.uploads.send(pack.finish()?).is_ok() {
             return Ok(());
         }
         // The uploaders end early only after a failure.
@@ -158,51 +152,17 @@ impl<'a> Sink<'a> {
     }
 
     /// Hands on all that is open.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         for kind in [BlobKind::Data, BlobKind::Node] {
-            let lane = &mut self.lanes[kind as usize];
-            let (plain, blobs) = (std::mem::take(&mut lane.plain), std::mem::take(&mut lane.blobs));
-            if !blobs.is_empty() {
-                self.add_all(vec![Next::Plain(kind, plain, blobs)])?;
+            let loose = std::mem::take(&mut *lock(&self.lanes[kind as usize].loose));
+            if !loose.blobs.is_empty() {
+                self.add_loose(kind, &loose, &mut Buffers::default())?;
             }
-            self.finish_pack(kind)?;
+            let open = lock(&self.lanes[kind as usize].pack).take();
+            open.map_or(Ok(()), |pack| self.hand_on(pack))?;
         }
         Ok(())
     }
-}
-
-impl Next {
-    fn compress(self) -> Result<NewFrame> {
-        let (kind, plain, blobs) = match self {
-            Self::Ready(frame) => return Ok(frame),
-            Self::Plain(kind, plain, blobs) => (kind, plain, blobs),
-        };
-        let (mut packed, mut scratch) = (Vec::new(), Vec::new());
-        let compression = codec::compress(&plain, codec::DEFAULT_LEVEL, &mut packed, &mut scratch)
-            .map_err(|e| Error::damaged("a new frame", e))?;
-        let raw = u32::try_from(plain.len()).map_err(|_| Error::Invalid("a frame is too large".into()))?;
-        let stored = if compression == Compression::None { plain } else { packed };
-        Ok(NewFrame { kind, raw, compression, stored, blobs })
-    }
-}
-
-/// The frames of a pack, in groups that fit into memory.
-fn batches(directory: &Directory) -> Vec<Vec<Source<'_>>> {
-    let (mut batches, mut first, mut raw) = (Vec::<Vec<Source<'_>>>::new(), 0, 0);
-    for (number, frame) in directory.frames.iter().enumerate() {
-        let blobs = directory.blobs.get(first..first + frame.blobs as usize).unwrap_or_default();
-        first += frame.blobs as usize;
-        let source = Source { number, frame, blobs };
-        raw += u64::from(frame.raw);
-        match batches.last_mut() {
-            Some(batch) if raw <= BATCH => batch.push(source),
-            _ => {
-                raw = frame.raw.into();
-                batches.push(vec![source]);
-            }
-        }
-    }
-    batches
 }
 
 enum FrameError {
@@ -224,6 +184,7 @@ fn unpack(
     cipher: &PackCipher,
     source: &Source<'_>,
     bytes: &[u8],
+    buffers: &mut Buffers,
 ) -> Result<Kept, FrameError> {
     let Source { number, frame, blobs } = *source;
     let keep = which(plan, ordinal, number, blobs)?;
@@ -232,30 +193,34 @@ fn unpack(
     }
     let bad = |why: &str| FrameError::Damaged(why.to_owned());
     let range = frame.offset as usize..(frame.offset as usize).saturating_add(frame.sealed as usize);
-    let mut text = bytes.get(range).ok_or_else(|| bad("lies outside of the pack"))?.to_vec();
-    let length = cipher.open(number as u64, frame.kind as u8, &mut text).map_err(|_| bad("does not authenticate"))?.len();
+    let Buffers { text, plain, .. } = buffers;
+    text.clear();
+    text.extend_from_slice(bytes.get(range).ok_or_else(|| bad("lies outside of the pack"))?);
+    let length = cipher.open(number as u64, frame.kind as u8, text).map_err(|_| bad("does not authenticate"))?.len();
     text.truncate(length);
-    let mut unpacked = Vec::new();
-    let plain = match frame.compression {
-        Compression::None => text.as_slice(),
+    match frame.compression {
+        Compression::None => plain.clone_from(text),
         Compression::Zstd => {
-            codec::decompress(&text, frame.raw as usize, &mut unpacked).map_err(|e| FrameError::Damaged(e.to_string()))?;
-            unpacked.as_slice()
+            codec::decompress(text, frame.raw as usize, plain).map_err(|e| FrameError::Damaged(e.to_string()))?;
         }
-    };
+    }
     let whole = !keep.contains(&false);
-    let (mut pieces, mut rest) = (Vec::new(), plain);
+    let (mut from, mut to, mut kept) = (0, 0, Vec::new());
     for (blob, keep) in blobs.iter().zip(keep) {
-        let (piece, after) = rest.split_at_checked(blob.length as usize).ok_or_else(|| bad("is too short for its blobs"))?;
-        rest = after;
+        let end = from + blob.length as usize;
+        let piece = plain.get(from..end).ok_or_else(|| bad("is too short for its blobs"))?;
         if keep && !reader.verify(&blob.id, piece) {
             return Err(bad("holds a blob that is not what its id says"));
         }
         if keep && !whole {
-            pieces.push((*blob, piece.to_vec()));
+            plain.copy_within(from..end, to);
+            to += blob.length as usize;
+            kept.push(*blob);
         }
+        from = end;
     }
-    Ok(if whole { Kept::Whole(text) } else { Kept::Pieces(pieces) })
+    plain.truncate(to);
+    Ok(if whole { Kept::Whole } else { Kept::Some(kept) })
 }
 
 /// Which blobs of a frame are the copies that stay.
