@@ -58,6 +58,8 @@ impl Coordinator<'_> {
         match self.session.commit(self.store, self.options, root, tally, self.monitor)? {
             Commit::Committed(name) => {
                 self.session.partial_done(name, self.stored_bytes());
+                // It may count by the seal, and then this round is over, too.
+                self.look_for_fence = true;
                 Ok(None)
             }
             Commit::Fenced(_) => Ok(Some(self.again(root, self.parent_view))),
