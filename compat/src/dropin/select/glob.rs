@@ -66,9 +66,9 @@ impl Pattern {
         is_dir || !self.exact.as_ref().is_some_and(|exact| exact.is_match(path))
     }
 
-    /// Whether something that is covered may lie below a path.
+    /// Whether something that is covered may lie below a path. Not so below a file where only a directory would be covered.
     pub fn leads(&self, path: &[u8]) -> bool {
-        self.leads.is_match(path)
+        !self.covers.is_match(path) && self.leads.is_match(path)
     }
 }
 

@@ -311,7 +311,9 @@ impl Judge {
             Self::Pattern { pattern, .. } => pattern.leads(text).then_some(Verdict::Scan),
             Self::Regexp { include, regex } => {
                 let verdict = if *include { Verdict::Include } else { Verdict::Exclude };
-                regex.is_match(text).then_some(verdict)
+                // To Python, `$` stands before a line feed at the end, too.
+                let line = text.strip_suffix(b"\n");
+                (regex.is_match(text) || line.is_some_and(|line| regex.is_match(line))).then_some(verdict)
             }
             Self::IfPresent(name) => excluded(candidate.is_dir() && candidate.holds(name)),
             Self::DeviceFiles => excluded(!candidate.is_dir() && candidate.metadata().is_some_and(|found| is_device(&found))),

@@ -108,6 +108,7 @@ fn marks_come_before_patterns() {
 fn regular_expressions_match_anywhere() {
     let rules = [Rule::Regexp { include: false, pattern: b"[0-9]{3}\\.log$".to_vec() }];
     check("/s", &rules, &[("d/x123.log", Exclude), ("d/x12.log", Include), ("x123.log.gz", Include)]);
+    check("/s", &rules, &[("x123.log\n", Exclude), ("x123.log\n\n", Include)]);
 }
 
 #[test]
@@ -176,4 +177,11 @@ fn real_files() {
     assert_eq!(selection.judge(b"proc", &Local { path: Path::new("/proc"), is_dir: true }), Exclude);
     assert_eq!(selection.judge(b"dev/null", &Local { path: Path::new("/dev/null"), is_dir: false }), Exclude);
     assert_eq!(canonical(b"//a/./b//"), b"/a/b");
+}
+
+/// A pattern that ends in a slash has nothing to say of a file of that name: what follows, or the lack of it, decides.
+#[test]
+fn patterns_of_directories_do_not_hide_files() {
+    check("/s", &[include("/s/a/"), exclude("/s/b")], &[("a", Include), ("a/", Include), ("b", Exclude)]);
+    check("/s", &[include("/s/a/"), exclude("**")], &[("a", Exclude), ("a/", Include), ("a/b", Include)]);
 }
