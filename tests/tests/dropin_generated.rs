@@ -182,6 +182,10 @@ impl Case {
         let command = lines::backup_command(&self.random).concat();
         let mut options = lines::backup_options(&self.random);
         let is_dry = options.iter().any(|words| words[0] == "--dry-run");
+        if is_dry {
+            // Of the first full backup, stock ends with an internal error then.
+            options.retain(|words| words[0] != "--jsonstat");
+        }
         options.push(valued(&self.random, "--current-time", time.to_string()));
         options.extend(rules.to_vec());
         let mut archives = ARCHIVES;
@@ -299,7 +303,9 @@ impl Case {
     fn status(&mut self) {
         let sets = |_: &Place, run: &Run| {
             let is_set = |line: &&str| ["Full ", "Incremental "].iter().any(|kind| line.trim_start().starts_with(kind));
-            run.out.lines().filter(is_set).map(str::to_owned).collect::<Vec<_>>()
+            // How many volumes there are depends on how well each program compresses.
+            let without_volumes = |line: &str| line.trim_end().trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+            run.out.lines().filter(is_set).map(without_volumes).collect::<Vec<_>>()
         };
         let command = self.random.pick(&["collection-status", "st"]);
         self.all_four(|url| vec![command.into(), url], &[], sets);
