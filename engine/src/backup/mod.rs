@@ -16,8 +16,10 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::codec::Level;
+use crate::crypto::random_bytes;
 use crate::entry::{EntrySource, Timestamp};
 use crate::error::{Error, Result};
 use crate::format::snapshot::Totals;
@@ -29,8 +31,12 @@ use crate::snapshot::SnapshotRecord;
 /// Gives a source for each round of a backup. The reader is the backup's own.
 pub type Sources<'a> = dyn FnMut(&Arc<Reader>) -> Result<Box<dyn EntrySource>> + 'a;
 
-/// How often a backup moves on to a newer epoch before it gives up.
-const MAX_ROUNDS: usize = 10;
+/// A long backup saves what it has this often (W5). One that maintenance has overtaken does so four times as often as that came,
+/// so that it gets on however often it comes.
+const PARTIAL_AFTER: Duration = Duration::from_secs(30 * 60);
+/// How often in a row a backup moves on to a newer epoch within a minute before it gives up.
+const MAX_SHORT_ROUNDS: usize = 100;
+const SHORT_ROUND: Duration = Duration::from_secs(60);
 
 /// What to write into the snapshot, and how.
 #[derive(Clone, Debug)]
@@ -103,6 +109,14 @@ struct ParentView {
     rest: Option<Box<ParentView>>,
 }
 
+/// A round of a backup.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// The same in all rounds: partial snapshots of earlier ones are superseded by the complete one.
+    session: [u8; 16],
+    partial_after: Duration,
+}
+
 /// How one round ended.
 enum Round {
     Done(Box<BackupOutcome>),
@@ -148,15 +162,20 @@ pub(crate) fn run_without(
             rest: None,
         })
     };
-    let mut newer = None;
-    for _ in 0..MAX_ROUNDS {
-        match pipeline::round(&reader, &mut *source(&reader)?, options, newer.or_else(|| given(&reader)).as_ref(), monitor)? {
+    let mut attempt = Attempt { session: random_bytes(), partial_after: PARTIAL_AFTER };
+    let (mut newer, mut short_rounds) = (None, 0);
+    while short_rounds < MAX_SHORT_ROUNDS {
+        let (began, parent) = (Instant::now(), newer.or_else(|| given(&reader)));
+        match pipeline::round(&reader, &mut *source(&reader)?, options, parent.as_ref(), attempt, monitor)? {
             Round::Done(outcome) => return Ok(*outcome),
             Round::Again { parent, lost: more } => {
                 lost.extend(more);
                 newer = parent;
             }
         }
+        let took = began.elapsed();
+        attempt.partial_after = PARTIAL_AFTER.min(took / 4);
+        short_rounds = if took < SHORT_ROUND { short_rounds + 1 } else { 0 };
         reader = Arc::new(Reader::open_for_writing(Arc::clone(repo), options.cache_dir.as_deref(), &lost, &**monitor)?);
     }
     Err(Error::Invalid("maintenance has overtaken this backup again and again; run it again later".into()))

@@ -13,7 +13,7 @@ use super::queue::{BatchResult, Queue};
 use super::read::{BATCH, Batch, Buffers, ReadContext, ReadUnit, UnitFile, read_unit};
 use super::session::WriteSession;
 use super::store::{Store, Upload};
-use super::{BackupOptions, BackupOutcome, ParentView, Round};
+use super::{Attempt, BackupOptions, BackupOutcome, ParentView, Round};
 use crate::backend::ErrorKind;
 use crate::catalog::CatalogBuilder;
 use crate::chunker::{Chunker, DEFAULT_SIZES};
@@ -28,6 +28,9 @@ const PACK_MEMORY: usize = 88 << 20;
 const BATCH_MEMORY: (usize, usize) = (3 * BATCH, 64 << 20);
 /// Entries between the source and the catalog.
 const MAX_QUEUED: usize = 16 * 1024;
+/// Full packs of bytes (128 MiB by default) that may wait to be read: what is handed out is stored even if maintenance has ended the
+/// epoch. A file counts as one pack at most.
+const MAX_WAITING: u64 = 8;
 /// A unit of small files holds at most this many bytes and files.
 const UNIT_BYTES: u64 = (BATCH - (BATCH >> 3)) as u64;
 const UNIT_FILES: usize = 1024;
@@ -42,6 +45,7 @@ pub(super) fn round(
     source: &mut dyn EntrySource,
     options: &BackupOptions,
     parent: Option<&ParentView>,
+    attempt: Attempt,
     monitor: &Arc<dyn Monitor>,
 ) -> Result<Round> {
     let budget = Budget::new(PACK_MEMORY);
@@ -73,7 +77,7 @@ pub(super) fn round(
             scope.spawn(move || read_units(&units, context, pool, &hand_on));
         }
         drop((unit_rx, result_tx));
-        let coordinator = Coordinator::new(&store, options, parent, monitor, unit_tx, result_rx);
+        let coordinator = Coordinator::new(&store, options, parent, attempt, monitor, (unit_tx, result_rx));
         // The first failure explains the others; those to come from the end of the threads explain nothing.
         let result = coordinator.and_then(|c| c.run(source)).or_else(|e| store.check().and(Err(e)));
         if result.is_err() {
@@ -157,9 +161,9 @@ impl<'a> Coordinator<'a> {
         store: &'a Arc<Store>,
         options: &'a BackupOptions,
         parent_view: Option<&'a ParentView>,
+        attempt: Attempt,
         monitor: &'a Arc<dyn Monitor>,
-        units: Sender<ReadUnit>,
-        results: Receiver<BatchResult>,
+        (units, results): (Sender<ReadUnit>, Receiver<BatchResult>),
     ) -> Result<Self> {
         let parent = match parent_view.map(Parent::new) {
             Some(Err(e)) => {
@@ -188,7 +192,7 @@ impl<'a> Coordinator<'a> {
             pending_bytes: 0,
             next_unit: 0,
             outcome: BackupOutcome::default(),
-            session: WriteSession::begin(store, options),
+            session: WriteSession::begin(store, options, attempt),
             look_for_fence: false,
         })
     }
@@ -212,7 +216,7 @@ impl<'a> Coordinator<'a> {
                 self.take_in(result)?;
             }
             self.queue.drain(self.store, &**self.monitor)?;
-            while self.queue.len() >= MAX_QUEUED {
+            while self.queue.len() >= MAX_QUEUED || self.queue.waiting() > MAX_WAITING * self.pack_size() {
                 self.send_pending()?;
                 self.wait_for_result()?;
             }
@@ -246,6 +250,10 @@ impl<'a> Coordinator<'a> {
             }
             self.queue.drain(self.store, &**self.monitor)?;
         }
+    }
+
+    fn pack_size(&self) -> u64 {
+        self.store.reader.repo().config().pack_target.into()
     }
 
     fn stored_bytes(&self) -> u64 {
@@ -339,7 +347,9 @@ impl<'a> Coordinator<'a> {
             SourceContent::Stored(stored) => (stored.lazy, false),
         };
         let Some(entry) = self.queue.push_link(entry) else { return Ok(()) };
-        let slot = self.queue.push_reading(entry);
+        // What a stream says of its size means nothing.
+        let weight = if at_once { 0 } else { size.min(self.pack_size()) };
+        let slot = self.queue.push_reading(entry, weight);
         // A stream lasts until its source is through: a unit of its own.
         if at_once || self.pending_bytes.saturating_add(size) > UNIT_BYTES {
             self.send_pending()?;

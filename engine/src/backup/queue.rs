@@ -35,6 +35,8 @@ enum Slot {
 
 struct Reading {
     entry: Entry,
+    /// Its share of [`Queue::waiting`].
+    weight: u64,
     list: ListBuilder,
     done: bool,
 }
@@ -58,6 +60,8 @@ pub(super) struct Queue {
     links: HashMap<(u64, u64), Linked>,
     /// Those that are still being read.
     open_links: HashMap<(u64, u64), u64>,
+    /// Bytes of files that wait to be read, or are being read.
+    waiting: u64,
     pub(super) catalog: CatalogBuilder,
     pub(super) totals: Totals,
     pub(super) problems: u64,
@@ -72,6 +76,7 @@ impl Queue {
             next: (0, 0),
             links: HashMap::new(),
             open_links: HashMap::new(),
+            waiting: 0,
             catalog,
             totals: Totals::default(),
             problems: 0,
@@ -83,18 +88,24 @@ impl Queue {
         self.slots.len()
     }
 
+    /// The weights of the files that have not been read.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
     /// An entry whose content is known.
     pub(super) fn push_ready(&mut self, entry: Entry) {
         self.slots.push_back(Slot::Ready(Box::new(entry)));
     }
 
     /// An entry whose content is being read; returns its number.
-    pub(super) fn push_reading(&mut self, entry: Entry) -> u64 {
+    pub(super) fn push_reading(&mut self, entry: Entry, weight: u64) -> u64 {
+        self.waiting += weight;
         let number = self.base + self.slots.len() as u64;
         if entry.meta.links > 1 && self.open_links.len() < MAX_LINKS {
             self.open_links.insert((entry.meta.device, entry.meta.inode), number);
         }
-        self.slots.push_back(Slot::Reading(Box::new(Reading { entry, list: ListBuilder::default(), done: false })));
+        self.slots.push_back(Slot::Reading(Box::new(Reading { entry, weight, list: ListBuilder::default(), done: false })));
         number
     }
 
@@ -134,6 +145,7 @@ impl Queue {
     fn end_file(&mut self, end: FileEnd, monitor: &dyn Monitor) {
         let Some(slot) = self.slot(end.slot) else { return };
         let Slot::Reading(reading) = slot else { return };
+        let weight = std::mem::take(&mut reading.weight);
         let subject = format!("/{}", reading.entry.path.display());
         let problem = match end.result {
             Ok(file) => {
@@ -154,6 +166,7 @@ impl Queue {
                 Some(message)
             }
         };
+        self.waiting = self.waiting.saturating_sub(weight);
         if let Some(message) = problem {
             self.problems += 1;
             monitor.problem(Problem { subject, message });

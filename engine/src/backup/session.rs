@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::BackupOptions;
 use super::store::Store;
-use crate::crypto::random_bytes;
+use super::{Attempt, BackupOptions};
 use crate::entry::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::epoch::Seal;
@@ -15,9 +14,7 @@ use crate::monitor::Monitor;
 use crate::protocol::{self, Commit, Rules, Store as _, Writer};
 use crate::repo::{EpochStore, SnapshotName, names, now};
 
-/// A long backup saves what it has this often (W5).
-const PARTIAL_AFTER: Duration = Duration::from_secs(30 * 60);
-/// And after so many bytes stored.
+/// A long backup saves what it has after so many bytes stored (W5).
 const PARTIAL_BYTES: u64 = 64 << 30;
 
 /// Longest wait for maintenance to seal an epoch.
@@ -32,6 +29,7 @@ pub(super) struct WriteSession {
     announcement: Option<ObjectId>,
     epoch: Epoch,
     began: Instant,
+    partial_after: Duration,
     last_partial: Instant,
     stored_at_partial: u64,
     partials: Vec<SnapshotName>,
@@ -39,9 +37,10 @@ pub(super) struct WriteSession {
 
 impl WriteSession {
     /// Announces the session; that is advice for maintenance, so failing to is no failure.
-    pub(super) fn begin(store: &Store, options: &BackupOptions) -> Self {
+    pub(super) fn begin(store: &Store, options: &BackupOptions, attempt: Attempt) -> Self {
         let repo = store.reader.repo();
-        let (id, started, epoch) = (random_bytes(), now(), store.reader.view().epoch);
+        let Attempt { session: id, partial_after } = attempt;
+        let (started, epoch) = (now(), store.reader.view().epoch);
         let mut announcement = None;
         if !options.dry_run {
             let owner = format!("{}@{} pid {}", options.user, options.host, std::process::id());
@@ -53,12 +52,22 @@ impl WriteSession {
             }
         }
         let began = Instant::now();
-        Self { id, started, announcement, epoch, began, last_partial: began, stored_at_partial: 0, partials: Vec::new() }
+        Self {
+            id,
+            started,
+            announcement,
+            epoch,
+            began,
+            partial_after,
+            last_partial: began,
+            stored_at_partial: 0,
+            partials: Vec::new(),
+        }
     }
 
     /// Whether it is time for a partial snapshot.
     pub(super) fn partial_is_due(&self, stored: u64) -> bool {
-        self.last_partial.elapsed() >= PARTIAL_AFTER || stored - self.stored_at_partial >= PARTIAL_BYTES
+        self.last_partial.elapsed() >= self.partial_after || stored - self.stored_at_partial >= PARTIAL_BYTES
     }
 
     /// Notes that a partial snapshot was written.

@@ -14,8 +14,12 @@ fn fence(world: &World) {
 
 /// Somebody else carries on with it.
 fn seal(world: &World) {
+    maintain(world, None);
+}
+
+fn maintain(world: &World, max_unused: Option<f64>) {
     let repo = Repository::open(Arc::clone(&world.backend) as _, b"x").expect("opens");
-    let options = PruneOptions { now: true, max_unused: None, ..PruneOptions::default() };
+    let options = PruneOptions { now: true, max_unused, ..PruneOptions::default() };
     prune(&Arc::new(repo), &options, &Collector::default(), &mut |_| {}).expect("prunes");
 }
 
@@ -80,7 +84,7 @@ fn a_backup_that_meets_the_fence_with_its_last_step_waits_for_the_seal() {
     std::thread::scope(|scope| {
         let maintenance = scope.spawn(|| {
             while world.objects("snapshots/").is_empty() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(1));
             }
             seal(&world);
         });
@@ -129,4 +133,35 @@ fn after_a_fence_files_that_have_not_changed_are_not_read() {
     assert_eq!((rounds, outcome.problems), (2, 0));
     let found = world.contents(&outcome.snapshot.expect("committed"));
     assert!(found.iter().all(|(name, bytes)| bytes == if name.as_str() < "0070" { &now[name] } else { &before[name] }));
+}
+
+/// Maintenance that comes again and again, and takes what nothing refers to yet, does not keep a backup from its end.
+#[test]
+fn a_backup_gets_on_however_often_maintenance_comes() {
+    let (world, done) = (World::new(), AtomicUsize::new(0));
+    let tree = megabytes(0..100, b'a', 1);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seed in 0.. {
+                // So that there is something to seal.
+                let other = World { opened: Arc::default(), ..world.clone() };
+                other.backup(&megabytes(100..101, b'a', seed)).expect("another one");
+                maintain(&other, Some(0.0));
+                if done.load(Ordering::Relaxed) > 0 {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let outcome = world.backup(&tree);
+        done.store(1, Ordering::Relaxed);
+        outcome.expect("comes to its end")
+    });
+    let name = outcome.snapshot.expect("committed");
+    assert_eq!(world.contents(&name), tree);
+    let session = |name: &SnapshotName| world.repo.read_snapshot(name).expect("reads").session;
+    let view = world.repo.load_view(&Collector::default()).expect("view");
+    let own = view.snapshots.iter().filter(|other| session(other) == session(&name));
+    let superseded = crate::maintain::superseded(&world.repo, &view);
+    assert_eq!(own.filter(|name| !superseded.contains(name)).collect::<Vec<_>>(), [&name], "partial ones are superseded");
 }
