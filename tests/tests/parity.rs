@@ -38,7 +38,7 @@ fn write_source(env: &Env) -> PathBuf {
     source
 }
 
-/// Flips bits in some places of a file, or takes it away if it is small.
+/// Flips bits in a file, in as many places as 5 % of parity can mend, or takes it away if it is small.
 fn damage(path: &Path) {
     let mut bytes = fs::read(path).expect("reads");
     if bytes.len() <= 65_536 {
@@ -46,7 +46,9 @@ fn damage(path: &Path) {
         return;
     }
     let places = [100, bytes.len() / 2];
-    places.into_iter().for_each(|at| bytes[at] ^= 1);
+    // Which files share a pack is left to chance: up to 20 shards have one of parity.
+    let count = if bytes.len() > 20 * 65_536 { 2 } else { 1 };
+    places.into_iter().take(count).for_each(|at| bytes[at] ^= 1);
     fs::write(path, bytes).expect("writes");
 }
 
@@ -90,7 +92,7 @@ fn a_prune_makes_it_later_and_a_host_mends_a_lost_pack() {
     env.ok(&["init"]);
     env.ok(&["backup", "src"]);
     let run = env.run(&["repair", "parity"]);
-    assert!(run.code == 1 && run.err.contains("prune --parity"), "{}", run.err);
+    assert!(run.code == 0 && run.err.contains("prune --parity"), "{}", run.err);
     let made = summary(&env.ok(&["prune", "--parity", "10%", "--json"]));
     assert!(made["parity"]["objects"].as_u64() > Some(3) && made["parity"]["groups"].as_u64() == Some(1), "{made}");
     let packs = files(&env.repository().join("packs"));
@@ -104,7 +106,11 @@ fn a_prune_makes_it_later_and_a_host_mends_a_lost_pack() {
     env.ok(&["check", "--read-data"]);
     env.ok(&["restore", &format!("latest:{}", source.display()), "--target", "restored", "--verify"]);
     env.ok(&["prune", "--parity", "0%"]);
-    assert!(!env.repository().join("parity").exists() || files(&env.repository().join("parity")).is_empty());
+    let left = files(&env.repository().join("parity"));
+    let is_vital = |path: &PathBuf| {
+        ["config", "keys/", "epochs/"].iter().any(|name| path.starts_with(env.repository().join("parity").join(name)))
+    };
+    assert!(!left.is_empty() && left.iter().all(is_vital), "{left:?}");
     for bad in ["101%", "-1%", "5.5%", "x"] {
         assert_eq!(env.run(&["prune", "--parity", bad]).code, 1, "{bad}");
     }

@@ -142,11 +142,13 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Leaves out what is not vital, unless some of that has parity.
-    pub(crate) fn narrow(&mut self) {
-        if self.groups.is_empty() && self.inside.iter().all(|object| object.claim.kind.is_vital()) {
+    /// Leaves out what is not vital, unless some of that has parity; whether it did.
+    pub(crate) fn narrow(&mut self) -> bool {
+        let narrow = self.groups.is_empty() && self.inside.iter().all(|object| object.claim.kind.is_vital());
+        if narrow {
             self.only_vital();
         }
+        narrow
     }
 
     fn only_vital(&mut self) {

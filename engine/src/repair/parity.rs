@@ -47,8 +47,8 @@ impl ParityRepair {
     }
 }
 
-/// Reads every object that parity covers, brings back what is damaged or missing, and then makes damaged parity anew. What cannot be brought
-/// back is a problem for the monitor. Memory: about 200 bytes for each object, and 64 MiB.
+/// Reads every object that parity covers, brings back what is damaged or missing, and then makes damaged parity anew. What
+/// cannot be brought back is a problem for the monitor. Memory: about 200 bytes for each object, and 64 MiB.
 ///
 /// # Errors
 ///
@@ -74,9 +74,12 @@ pub fn stored_parity(backend: &dyn Backend, dry_run: bool, monitor: &dyn Monitor
 
 fn run(backend: &dyn Backend, judge: Judge<'_>, dry_run: bool, monitor: &dyn Monitor) -> Result<ParityRepair> {
     let mut survey = Survey::new(backend)?;
-    survey.narrow();
+    let narrow = survey.narrow();
     if survey.inside.is_empty() && survey.groups.is_empty() {
         return Err(Error::Invalid("there is no parity here; 'prune --parity 5%' makes some".into()));
+    }
+    if narrow {
+        monitor.note("only keys, configuration and seals have parity here; 'prune --parity 5%' makes it for all the rest".into());
     }
     let mut repair =
         Repair { mender: Mender::new(backend, judge), backend, judge, dry_run, monitor, done: ParityRepair::default() };
