@@ -118,16 +118,21 @@ def size(path):
     return sum(os.lstat(os.path.join(d, f)).st_size for d, _, files in os.walk(path) for f in files) / 1e6
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(description):
+    """The options, and the tools among them that are there."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True)
     parser.add_argument("--work", required=True)
     parser.add_argument("--tools", default=",".join(TOOLS))
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
+    return options, [t for t in options.tools.split(",") if shutil.which(os.environ.get("COMPARE_" + t.upper(), t))]
+
+
+def main():
+    options, tools = parse(__doc__)
     source = os.path.abspath(options.source)
     figures, sizes = {}, {}
-    tools = [t for t in options.tools.split(",") if shutil.which(os.environ.get("COMPARE_" + t.upper(), t))]
     for number in range(options.rounds):
         for name in tools:
             tool = TOOLS[name](name, os.path.abspath(options.work))

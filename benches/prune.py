@@ -6,14 +6,13 @@
 Programs as in compare.py. Each tool backs up a copy of DIR, twice, and forgets the first snapshot; nothing unused may be left.
 Both steps are measured, in turn, on a fresh copy of the repository in each round. Printed are medians, and the size at the end.
 """
-import argparse
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 
-from compare import TOOLS, measure, size
+from compare import TOOLS, measure, parse, size
 
 
 def steps(name, exe):
@@ -41,18 +40,12 @@ def must(tool, command):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--tools", default=",".join(TOOLS))
-    parser.add_argument("--rounds", type=int, default=2)
-    options = parser.parse_args()
+    options, names = parse(__doc__)
     work = os.path.abspath(options.work)
     tree = os.path.join(work, "tree")
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work)
     subprocess.run(["cp", "-a", os.path.abspath(options.source), tree], check=True)
-    names = [name for name in options.tools.split(",") if shutil.which(os.environ.get("COMPARE_" + name.upper(), name))]
     tools = {name: TOOLS[name](name, work) for name in names}
     for name, tool in tools.items():
         os.makedirs(tool.dir)
