@@ -1,6 +1,6 @@
 //! The calls of the epoch protocol, on the repository's store.
 //!
-//! Objects that do not authenticate are reported and count as absent: whoever can write to the store must not be able to
+//! Objects that do not authenticate, and whose parity does not either, are reported and count as absent: whoever can write to the store must not be able to
 //! stop writers with forged ones.
 
 use std::collections::HashSet;
