@@ -157,7 +157,8 @@ fn a_head_that_was_noted_is_demanded() {
         env.backup(round);
         env.ok(&["prune"]);
     }
-    env.fails(&["snapshots", "--no-cache", "--expect-head", "0-00000000"], "epochs/0000000000.seal: another one");
+    let hint = env.fails(&["snapshots", "--no-cache", "--expect-head", "0-00000000"], "epochs/0000000000.seal: another one");
+    assert!(hint.starts_with("hint: compare --expect-head"), "{hint}");
     env.fails(&["snapshots", "--no-cache", "--expect-head", "7-00000000"], "expected to have 7-00000000");
     env.fails(&["key", "list", "--no-cache", "--expect-head", "7-00000000"], "expected to have 7-00000000");
     env.fails(&["snapshots", "--expect-head", "abc"], "is no head");

@@ -47,7 +47,7 @@ pub enum Fault {
     Delay(Duration),
     /// One bit of byte `n` (modulo the length) of what is read, or of what is stored, is turned round.
     Flip(usize),
-    /// What is read, or what is stored, ends after `n` bytes.
+    /// What is read, or what is stored, ends after `n` bytes; a list after `n` names, without an error.
     Cut(usize),
 }
 
@@ -267,7 +267,17 @@ impl Backend for FaultBackend {
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(ObjectMeta)) -> Result<(), BackendError> {
-        self.call(Method::List, prefix, || self.inner.list(prefix, each))
+        match self.begin(Method::List, prefix) {
+            Some(Fault::Error(kind)) => self.fail(kind, prefix),
+            Some(Fault::LostReply(kind)) => self.inner.list(prefix, each).and_then(|()| self.fail(kind, prefix)),
+            Some(Fault::Cut(mut left)) => self.inner.list(prefix, &mut |meta| {
+                if left > 0 {
+                    left -= 1;
+                    each(meta);
+                }
+            }),
+            _ => self.inner.list(prefix, each),
+        }
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), BackendError> {

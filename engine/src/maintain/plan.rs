@@ -174,13 +174,15 @@ pub(super) fn list_packs(reader: &Reader) -> Result<HashMap<Name, u64>> {
 
 /// Fails if so many packs are missing that the store's listing cannot be believed. Those marked as damaged are not to be among them:
 /// a repair has found that they are gone.
-pub(super) fn believe_listing(repo: &Repository, missing: &[Name], packs: usize) -> Result<()> {
+pub(super) fn believe_listing(repo: &Repository, missing: &[(Name, u64)], packs: usize) -> Result<()> {
     let count = missing.len();
     if count <= packs / MOST_MISSING || count <= 1 {
         return Ok(());
     }
-    let found =
-        missing.iter().take(ASKED_FOR).map(|(epoch, id)| names::pack(*epoch, id)).find(|pack| repo.backend().size(pack).is_ok());
+    let found = missing.iter().take(ASKED_FOR).find_map(|((epoch, id), size)| {
+        let pack = names::pack(*epoch, id);
+        repo.backend().size(&pack).is_ok_and(|found| found == *size).then_some(pack)
+    });
     Err(match found {
         Some(pack) => Error::damaged(
             pack,
@@ -191,8 +193,8 @@ pub(super) fn believe_listing(repo: &Repository, missing: &[Name], packs: usize)
         None => Error::damaged(
             "packs",
             format!(
-                "{count} of {packs} packs that the index names are not in the store; nothing is deleted: run 'check', and 'repair packs' \
-                 if they are lost"
+                "{count} of {packs} packs that the index names are not in the store, or have another size; nothing is deleted: run \
+                 'check', and 'repair packs' if they are lost"
             ),
         ),
     })
@@ -241,7 +243,7 @@ impl Planner<'_> {
             let unknown = PackUse { name, size, present, damaged, total: 0, needed: 0, unique: 0, live: 0, freed: false };
             packs.insert(ordinal, unknown);
         })?;
-        let missing: Vec<Name> = packs.values().filter(|p| !p.present && !p.damaged).map(|p| p.name).collect();
+        let missing: Vec<_> = packs.values().filter(|p| !p.present && !p.damaged).map(|p| (p.name, p.size)).collect();
         believe_listing(self.reader.repo(), &missing, packs.len())?;
         Ok(listed)
     }

@@ -88,7 +88,7 @@ impl Maintainer for Round<'_, '_> {
             if listed.get(&name) != Some(&size) {
                 missing.insert(ordinal);
                 if !marked.contains(&name) {
-                    doubted.push(name);
+                    doubted.push((name, size));
                 }
             }
             if marked.contains(&name) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use self::world::{Tree, World, noise, thorough, tree};
 use super::{PruneOptions, forget, undelete};
 use crate::backend::Backend;
-use crate::backend::fault::{FaultBackend, Method};
+use crate::backend::fault::{Fault, FaultBackend, Method, Rule};
 use crate::codec::Level;
 use crate::error::Error;
 use crate::monitor::Collector;
@@ -214,6 +214,26 @@ fn nothing_is_deleted_where_something_is_missing() {
             Err(e) => panic!("{key}: {e}"),
         }
     }
+}
+
+#[test]
+fn a_list_that_leaves_packs_out_is_told_from_lost_packs() {
+    let (world, _, names) = three_backups();
+    forget(&world.repo, &names[..1]).unwrap();
+    let fault = Arc::new(FaultBackend::new(Arc::clone(&world.store) as _));
+    let through = world.through(Arc::clone(&fault) as _).unwrap();
+    fault.inject(Rule::new(Method::List, Fault::Cut(0)).key("packs/"));
+    let refused = through.prune(&thorough()).unwrap_err().to_string();
+    assert!(refused.contains("is in the store, but not in its listing"), "{refused}");
+    fault.heal();
+    let mut packs = Vec::new();
+    world.store.list("packs/", &mut |meta| packs.push(meta.key)).unwrap();
+    for pack in packs {
+        let whole = world.store.read(&pack, u64::MAX).unwrap();
+        world.store.replace(&pack, whole.slice(..whole.len() / 2)).unwrap();
+    }
+    let refused = through.prune(&thorough()).unwrap_err().to_string();
+    assert!(refused.contains("not in the store, or have another size"), "{refused}");
 }
 
 #[test]
