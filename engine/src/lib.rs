@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod backup;
+pub mod buffer;
 pub mod catalog;
 pub mod check;
 pub mod chunker;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Modules of the engine from the ground up; each may use those of its own layer and below.
 const LAYERS: [(&str, &[&str]); 9] = [
-    ("ground", &["error", "monitor", "parallel"]),
+    ("ground", &["buffer", "error", "monitor", "parallel"]),
     ("values", &["id", "path", "entry"]),
     ("encoding", &["chunker", "codec", "crypto", "format"]),
     ("protocol", &["protocol"]),

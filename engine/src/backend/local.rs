@@ -1,29 +1,34 @@
 //! A directory tree as a store: the key is the path below the root.
 //!
 //! Knows nothing of what the objects hold, and does not shard: the caller's keys say which directory an object is in.
-//! How one object gets to disk is in [`write`].
+//! How one object gets to disk and back is in [`write`] and [`read`].
 
 mod disk;
+mod read;
 mod write;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 #[cfg(test)]
 pub(crate) use self::disk::Change;
 use self::disk::Disk;
 use super::{Backend, BackendError, ErrorKind, ObjectKey, ObjectMeta};
+use crate::buffer::BufferPool;
 use crate::monitor::lock;
+
+/// From this size on the page cache is passed by: it would cost a copy, and nobody reads a pack right after writing it, or
+/// twice from its first byte to its last. What a check reads is what the disk holds, too.
+const DIRECT_FROM: usize = 1 << 20;
 
 /// How often directories are made anew because somebody takes away empty ones at the same moment.
 const PARENT_ATTEMPTS: u32 = 20;
@@ -45,6 +50,8 @@ pub struct LocalBackend {
     /// How a finished file gets its name, see [`write::Publish`].
     publish: AtomicU8,
     disk: Disk,
+    /// For whole objects that are read.
+    pool: Arc<BufferPool>,
 }
 
 impl LocalBackend {
@@ -57,14 +64,15 @@ impl LocalBackend {
             no_direct: AtomicBool::new(false),
             publish: AtomicU8::new(write::Publish::Unknown as u8),
             disk: Disk::default(),
+            pool: BufferPool::new(0),
         }
     }
 
     /// A store that records how it changes its file system.
     #[cfg(test)]
-    pub(crate) fn recorded(root: impl Into<PathBuf>) -> (Self, std::sync::Arc<Mutex<Vec<Change>>>) {
-        let record = std::sync::Arc::default();
-        (Self { disk: Disk { record: Some(std::sync::Arc::clone(&record)) }, ..Self::new(root) }, record)
+    pub(crate) fn recorded(root: impl Into<PathBuf>) -> (Self, Arc<Mutex<Vec<Change>>>) {
+        let record = Arc::default();
+        (Self { disk: Disk { record: Some(Arc::clone(&record)) }, ..Self::new(root) }, record)
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {
@@ -95,36 +103,6 @@ impl LocalBackend {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.error(ErrorKind::NoStore, "", "no such directory"),
             Err(error) => self.io_error("", "look at the directory", &error),
         }
-    }
-
-    /// Opens an object; its size with it.
-    fn open(&self, key: &ObjectKey) -> Result<(File, u64), BackendError> {
-        // NONBLOCK: a FIFO in the object's place must not hang the program.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::open(self.path(key), flags, Mode::empty());
-        let file = File::from(opened.map_err(|e| self.io_error(key.as_str(), "open", &e.into()))?);
-        let metadata = file.metadata().map_err(|e| self.io_error(key.as_str(), "look at the file", &e))?;
-        if metadata.is_dir() {
-            return Err(self.missing(key.as_str()));
-        }
-        if !metadata.is_file() {
-            return Err(self.error(ErrorKind::Corrupt, key.as_str(), "not a regular file"));
-        }
-        Ok((file, metadata.len()))
-    }
-
-    fn read_exact_at(&self, key: &ObjectKey, file: &File, offset: u64, length: usize) -> Result<Bytes, BackendError> {
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = offset + bytes.len() as u64;
-            match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
-                Ok(0) => return Err(self.error(ErrorKind::Corrupt, key.as_str(), "file became shorter while read")),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(self.io_error(key.as_str(), "read", &e.into())),
-            }
-        }
-        bytes.truncate(length);
-        Ok(bytes.into())
     }
 
     /// Reports the objects in `directory`, whose keys start with `prefix`, and below.
@@ -272,7 +250,10 @@ impl Backend for LocalBackend {
             let message = format!("larger than it may be: {size} bytes, at most {max}");
             return Err(self.error(ErrorKind::Corrupt, key.as_str(), message));
         };
-        self.read_exact_at(key, &file, 0, length)
+        match self.read_direct(key, &file, length)? {
+            Some(bytes) => Ok(bytes),
+            None => self.read_exact_at(key, &file, 0, length),
+        }
     }
 
     fn read_range(&self, key: &ObjectKey, offset: u64, length: usize) -> Result<Bytes, BackendError> {

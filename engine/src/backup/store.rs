@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 
 use super::budget::{Budget, Permit};
 use crate::backend::ErrorKind;
+use crate::buffer::BufferPool;
 use crate::catalog::NodeSink;
 use crate::codec::{self, Level};
 use crate::crypto::random_bytes;
@@ -19,7 +20,7 @@ use crate::format::pack::{BlobEntry, BlobKind, Compression, PackRecord, SegmentN
 use crate::format::segment;
 use crate::id::{BlobId, Epoch, ObjectId};
 use crate::monitor::{Counter, Monitor, lock};
-use crate::pack::{BufferPool, OpenPack, SealedPack};
+use crate::pack::{OpenPack, SealedPack};
 use crate::repo::{Reader, names};
 
 /// Plaintext of a frame in bytes: a whole batch. Small files compress together (2 MiB give 2 % more than 1 MiB), and one of

@@ -7,8 +7,6 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use bytes::BytesMut;
-
 use super::rotation::Rotation;
 use super::structure::{Fingerprint, Packs, fingerprint};
 use super::{Check, CheckLevel, CheckReport, Share};
@@ -37,6 +35,13 @@ struct Job {
     size: u64,
     /// Of what the index says of it. Without, only name and directory are checked, and damage is no finding.
     expected: Option<Fingerprint>,
+}
+
+/// A thread's memory for one frame.
+#[derive(Default)]
+struct Scratch {
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 /// Reads the packs that `level` asks for.
@@ -76,9 +81,9 @@ fn read(check: &Check<'_>, jobs: &[Job], report: &mut CheckReport) -> Result<()>
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = check.repo.backend().concurrency().clamp(1, cores * 2);
     let (budget, read) = (Budget::new(), Mutex::new((0, 0)));
-    check.in_parallel(threads, jobs, |plain: &mut Vec<u8>, job| {
+    check.in_parallel(threads, jobs, |scratch: &mut Scratch, job| {
         let _permit = budget.take(job.size);
-        let bytes = one(check, job, plain)?;
+        let bytes = one(check, job, scratch)?;
         let mut read = lock(&read);
         *read = (read.0 + u64::from(bytes.is_some()), read.1 + bytes.unwrap_or(0));
         check.monitor.count(Counter::Packs, 1);
@@ -134,7 +139,7 @@ fn draw(jobs: &mut Vec<Job>, wanted: usize) {
 }
 
 /// Reads and checks one pack; returns its size if it could be read.
-fn one(check: &Check<'_>, job: &Job, plain: &mut Vec<u8>) -> Result<Option<u64>> {
+fn one(check: &Check<'_>, job: &Job, scratch: &mut Scratch) -> Result<Option<u64>> {
     let object = names::pack(job.epoch, &job.id);
     let bytes = match check.repo.backend().read(&object, job.size) {
         Ok(bytes) => bytes,
@@ -146,9 +151,7 @@ fn one(check: &Check<'_>, job: &Job, plain: &mut Vec<u8>) -> Result<Option<u64>>
         }
     };
     let size = bytes.len() as u64;
-    // The only user of the bytes may decrypt them where they are.
-    let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-    let found = inspect(check, job, &mut bytes, plain);
+    let found = inspect(check, job, &bytes, scratch);
     if found.is_empty() {
         return Ok(Some(size));
     }
@@ -161,7 +164,7 @@ fn one(check: &Check<'_>, job: &Job, plain: &mut Vec<u8>) -> Result<Option<u64>>
 }
 
 /// All that is wrong with a pack.
-fn inspect(check: &Check<'_>, job: &Job, bytes: &mut [u8], plain: &mut Vec<u8>) -> Vec<String> {
+fn inspect(check: &Check<'_>, job: &Job, bytes: &[u8], scratch: &mut Scratch) -> Vec<String> {
     let mut found = Vec::new();
     if ObjectId::of(bytes) != job.id {
         found.push("its bytes do not have the hash that its name says".to_owned());
@@ -189,7 +192,7 @@ fn inspect(check: &Check<'_>, job: &Job, bytes: &mut [u8], plain: &mut Vec<u8>) 
     for (number, frame) in directory.frames.iter().enumerate() {
         let range = next..next + frame.blobs as usize;
         next = range.end;
-        if let Err((bad, why)) = open(check, &cipher, &directory, (number, range), bytes, plain) {
+        if let Err((bad, why)) = open(check, &cipher, &directory, (number, range), bytes, scratch) {
             (frames, blobs) = (frames + 1, blobs + bad);
             first.get_or_insert_with(|| format!("frame {number} {why}"));
         }
@@ -206,15 +209,16 @@ fn open(
     cipher: &PackCipher,
     directory: &Directory,
     (number, range): (usize, std::ops::Range<usize>),
-    bytes: &mut [u8],
-    plain: &mut Vec<u8>,
+    bytes: &[u8],
+    Scratch { sealed, plain }: &mut Scratch,
 ) -> Result<(), (usize, String)> {
     let all = range.len();
     let (Some(frame), Some(blobs)) = (directory.frames.get(number), directory.blobs.get(range)) else {
         return Err((all, "is not there".into()));
     };
-    let sealed = bytes.get_mut(frame.offset as usize..).and_then(|b| b.get_mut(..frame.sealed as usize));
-    let sealed = sealed.ok_or_else(|| (all, "lies outside of the pack".to_owned()))?;
+    let found = bytes.get(frame.offset as usize..).and_then(|b| b.get(..frame.sealed as usize));
+    sealed.clear();
+    sealed.extend_from_slice(found.ok_or_else(|| (all, "lies outside of the pack".to_owned()))?);
     pack::open_frame(cipher, number as u64, frame, sealed, plain).map_err(|e| (all, e.to_string()))?;
     let (mut rest, mut bad) = (plain.as_slice(), 0);
     for blob in blobs {

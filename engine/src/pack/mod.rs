@@ -2,10 +2,8 @@
 //!
 //! Knows nothing of stores, indexes or compression levels.
 
-mod buffer;
 mod read;
 mod write;
 
-pub use buffer::BufferPool;
 pub use read::{open_directory, open_frame, read_directory};
 pub use write::{OpenPack, SealedPack};

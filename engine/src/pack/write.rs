@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::buffer::{BufferPool, PackBuffer};
 use super::read::open_directory;
+use crate::buffer::{Buffer, BufferPool};
 use crate::codec::{self, Level};
 use crate::crypto::frames::{PackCipher, Suite};
 use crate::crypto::{Key, TAG_LEN, random_bytes};
@@ -24,7 +24,7 @@ const MAX_BLOBS: usize = 128 * 1024;
 pub struct OpenPack {
     cipher: PackCipher,
     header_len: usize,
-    buffer: PackBuffer,
+    buffer: Buffer,
     directory: Directory,
     check: Vec<u8>,
 }

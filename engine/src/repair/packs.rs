@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use super::{PackName, RepairOptions, SegmentWriter, go_on, list_packs, open, report, rounds};
+use crate::buffer::BufferPool;
 use crate::codec;
 use crate::error::{Error, Result};
 use crate::format::pack::{BlobEntry, BlobKind, Compression, PackRecord, parse_header};
 use crate::format::snapshot;
 use crate::id::{BlobId, ObjectId};
 use crate::monitor::{Counter, Monitor, lock};
-use crate::pack::{self, BufferPool, OpenPack};
+use crate::pack::{self, OpenPack};
 use crate::repo::{Reader, Repository, load_segment, names, parallel};
 
 /// Bytes of packs that are read at a time.

@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+
+use rustix::fs::Mode;
 
 use super::*;
 

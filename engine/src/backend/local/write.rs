@@ -8,12 +8,8 @@ use std::sync::atomic::Ordering;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::LocalBackend;
-
-/// From this size on the page cache is passed by: it would cost a copy, and nobody reads a pack right after writing it.
-const DIRECT_FROM: usize = 1 << 20;
-/// What the address, the length and the offset of such a write are multiples of.
-const DIRECT_ALIGN: usize = 4096;
+use super::{DIRECT_FROM, LocalBackend};
+use crate::buffer::ALIGN;
 
 /// How a finished file gets its final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +164,7 @@ impl LocalBackend {
 }
 
 fn may_go_direct(body: &[u8]) -> bool {
-    body.len() >= DIRECT_FROM && body.len().is_multiple_of(DIRECT_ALIGN) && body.as_ptr().addr().is_multiple_of(DIRECT_ALIGN)
+    body.len() >= DIRECT_FROM && body.len().is_multiple_of(ALIGN) && body.as_ptr().addr().is_multiple_of(ALIGN)
 }
 
 /// A random name in the directory of `path` that no listing takes for an object.

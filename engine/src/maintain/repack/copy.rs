@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::Sender;
 
 use super::Stored;
+use crate::buffer::BufferPool;
 use crate::codec;
 use crate::crypto::frames::PackCipher;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::format::pack::{BlobEntry, BlobKind, Compression, Directory, FrameEntr
 use crate::index::PackSummary;
 use crate::maintain::plan::Plan;
 use crate::monitor::lock;
-use crate::pack::{BufferPool, OpenPack, SealedPack, open_directory};
+use crate::pack::{OpenPack, SealedPack, open_directory};
 use crate::repo::{Reader, names};
 
 /// Plaintext of a new frame in bytes, for data and for nodes.
