@@ -1,5 +1,6 @@
 //! Inflates on every core what was compressed in blocks that know nothing of each other, as [`super::deflate`] does it. Where a
-//! block does not stand for itself, this and all behind it is inflated in one go, so that any stream can be read.
+//! block does not stand for itself, nor with what follows, this and all behind it is inflated in one go, so that any stream can be
+//! read.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
@@ -20,6 +21,8 @@ const SHORTEST: usize = 256;
 const LONGEST: usize = BLOCK + BLOCK / 64;
 /// Blocks under way.
 const IN_FLIGHT: usize = 4;
+/// Borders by chance that one block may have.
+const FALSE_BORDERS: usize = 8;
 /// Bytes read at a time.
 const STEP: usize = 64 << 10;
 /// How far back a stream may refer, in bytes.
@@ -71,19 +74,16 @@ impl<R: Read> Inflate<R> {
 
     /// Takes the next block out of what is read; `None` if there is none to be seen.
     fn cut(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut searched = self.taken;
+        let mut searched = self.taken + SHORTEST - BORDER.len();
         loop {
-            if let Some(found) = memmem::find(&self.buffer[searched..], &BORDER) {
+            if let Some(found) = self.buffer.get(searched..).and_then(|rest| memmem::find(rest, &BORDER)) {
                 let end = searched + found + BORDER.len();
                 let block = self.buffer[self.taken..end].to_vec();
-                if block.len() < SHORTEST {
-                    return Ok(None);
-                }
                 self.taken = end;
                 return Ok(Some(block));
             }
             let unread = self.buffer.len() - self.taken;
-            searched = unread.saturating_sub(BORDER.len() - 1);
+            searched = unread.max(SHORTEST - 1) - (BORDER.len() - 1);
             if unread > LONGEST || !self.read_more()? {
                 return Ok(None);
             }
@@ -107,7 +107,7 @@ impl<R: Read> Inflate<R> {
     fn next_block(&mut self) -> io::Result<()> {
         self.start_blocks()?;
         let Some(block) = self.blocks.pop_front() else { return self.go_on_alone(Vec::new()) };
-        let Block { stored, content } = received(&block)?;
+        let Block { stored, content } = self.joined(received(&block)?)?;
         match content {
             Some(content) => {
                 let whole = content.len().min(WINDOW);
@@ -118,6 +118,21 @@ impl<R: Read> Inflate<R> {
             }
             None => self.go_on_alone(stored),
         }
+    }
+
+    /// A block that does not stand for itself may end at what only looks like a border, in content that is stored as it is: with
+    /// what follows it may.
+    fn joined(&mut self, mut block: Block) -> io::Result<Block> {
+        for _ in 0..FALSE_BORDERS {
+            if block.content.is_some() || block.stored.len() > LONGEST {
+                break;
+            }
+            self.start_blocks()?;
+            let Some(next) = self.blocks.pop_front() else { break };
+            block.stored.extend(received(&next)?.stored);
+            block = Block::inflate(block.stored);
+        }
+        Ok(block)
     }
 
     /// Gives up on blocks, with those that were cut already.
@@ -326,6 +341,21 @@ mod tests {
             let back = inflated(&[&stream[..], b"behind"].concat()).expect("inflates");
             assert!(content.starts_with(&back) && back.len() >= BLOCK);
         }
+    }
+
+    #[test]
+    fn borders_by_chance_cut_no_block_off() {
+        let mut content: Vec<u8> = (0..3 * BLOCK).map(|i| i.wrapping_mul(0x9e37_79b9).to_le_bytes()[3]).collect();
+        for at in [1000, 1100, 300_000, BLOCK + 7] {
+            content[at..at + BORDER.len()].copy_from_slice(&BORDER);
+        }
+        let stream = ours(&content);
+        assert!(stream.len() > content.len() * 9 / 10, "stored as it is");
+        let mut inflate = Inflate::new(&stream[..]);
+        let mut back = vec![0; 3 * BLOCK];
+        inflate.read_exact(&mut back).expect("inflates");
+        assert!(inflate.alone.is_none(), "every block was found");
+        assert!(back == content);
     }
 
     /// Behind the first block of the stream.

@@ -262,6 +262,14 @@ proptest! {
     }
 
     #[test]
+    fn a_signature_is_the_same_however_its_content_comes(
+        format in formats(), length in 0usize..20_000, seed in any::<u64>(), piece in 1usize..20_000,
+    ) {
+        let content = noise(length, seed);
+        prop_assert_eq!(signature(format, &content, piece), signature(format, &content, 1));
+    }
+
+    #[test]
     fn any_delta_ends(commands in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = apply(&[9; 300], &with_magic(&commands));
     }

@@ -11,11 +11,9 @@ use sequoia_openpgp::types::SymmetricAlgorithm;
 use sequoia_openpgp::{Packet, parse::Cookie};
 
 use super::error::PgpErrorKind;
-use super::frame::{Header, Input};
+use super::frame::{Header, Input, MAX_PACKET, is_ignored};
 use super::s2k::{self, Fields};
 
-/// Largest packet that may stand before the encrypted data, in bytes.
-const MAX_PACKET: usize = 16 << 10;
 /// How many packets may stand before the encrypted data.
 const MAX_PACKETS: usize = 1024;
 /// How many pass-phrase packets, and how many recipients, are tried; further ones are passed over.
@@ -94,8 +92,7 @@ impl Preamble {
                     Err(kind) => preamble.not_understood(kind),
                 },
                 9 | 18 | 20 => return Ok((preamble, header)),
-                // Markers, padding, and what the RFC has one ignore where it is not known.
-                10 | 21 | 40..=63 => drop(input.small_body(header, MAX_PACKET)?),
+                tag if is_ignored(tag) => drop(input.small_body(header, MAX_PACKET)?),
                 8 | 11 | 4 | 2 => return Err(PgpErrorKind::NotOpenPgp("it is signed or packed, but not encrypted".into())),
                 tag => return Err(PgpErrorKind::NotOpenPgp(format!("it has a packet {tag} where encrypted data belongs"))),
             }

@@ -28,6 +28,11 @@ impl<R: Read> Read for Exclusive<R> {
 
 type Source = Box<dyn Read + Send + Sync>;
 
+/// The packet that holds content as it is.
+const LITERAL: u8 = 11;
+/// Largest packet that may stand beside the data, in bytes.
+pub(super) const MAX_PACKET: usize = 16 << 10;
+
 /// The file, without armour.
 pub(super) struct Input {
     reader: BufReader<Source>,
@@ -49,6 +54,11 @@ enum Length {
 pub(super) struct Header {
     pub(super) tag: u8,
     length: Length,
+}
+
+/// Markers, padding, and what the RFC has one ignore where it is not known (RFC 9580, 4.3).
+pub(super) fn is_ignored(tag: u8) -> bool {
+    matches!(tag, 10 | 21 | 40..=63)
 }
 
 impl Input {
@@ -75,22 +85,54 @@ impl Input {
         }
     }
 
+    /// Packets inside others. What fails in them is only in the errors.
+    pub(super) fn bare(packets: Source) -> Self {
+        Self { reader: BufReader::with_capacity(INPUT_BUFFER, packets), failure: Failure::default() }
+    }
+
+    /// Whether a literal packet comes next.
+    pub(super) fn starts_literal(&mut self) -> io::Result<bool> {
+        let first = self.reader.fill_buf()?.first();
+        Ok(first.is_some_and(|ctb| ctb & 0x80 != 0 && LITERAL == if ctb & 0x40 != 0 { ctb & 0x3f } else { ctb >> 2 & 0xf }))
+    }
+
+    /// The content of a literal packet, behind the name and the time that it carries (RFC 4880, 5.9). At most `may_follow` packets
+    /// that mean nothing are passed over behind it.
+    pub(super) fn into_literal(mut self, may_follow: usize) -> io::Result<Body> {
+        let header = self.next_header().map_err(|kind| io::Error::new(kind.io_kind(), kind.to_string()))?;
+        let mut body = self.into_body(header.ok_or(io::ErrorKind::UnexpectedEof)?);
+        body.may_follow = may_follow;
+        let mut start = [0; 2];
+        body.read_exact(&mut start)?;
+        body.read_exact(&mut [0; 255 + 4][..usize::from(start[1]) + 4])?;
+        Ok(body)
+    }
+
+    /// What was not read yet.
+    pub(super) fn into_reader(self) -> impl Read + Send + Sync {
+        self.reader
+    }
+
     /// The next packet's header; `None` at the end of the file.
     pub(super) fn next_header(&mut self) -> Result<Option<Header>, PgpErrorKind> {
-        let Some(ctb) = self.byte_or_end()? else { return Ok(None) };
+        self.byte_or_end()?.map(|ctb| self.header(ctb)).transpose()
+    }
+
+    /// The rest of a header behind its first byte.
+    fn header(&mut self, ctb: u8) -> Result<Header, PgpErrorKind> {
         if ctb & 0x80 == 0 {
             return Err(PgpErrorKind::NotOpenPgp(format!("a packet cannot start with the byte {ctb:#04x}")));
         }
         if ctb & 0x40 != 0 {
-            return Ok(Some(Header { tag: ctb & 0x3f, length: self.new_length()? }));
+            return Ok(Header { tag: ctb & 0x3f, length: self.new_length()? });
         }
         let octets = match ctb & 3 {
             0 => 1,
             1 => 2,
             2 => 4,
-            _ => return Ok(Some(Header { tag: (ctb >> 2) & 0xf, length: Length::Indeterminate })),
+            _ => return Ok(Header { tag: (ctb >> 2) & 0xf, length: Length::Indeterminate }),
         };
-        Ok(Some(Header { tag: (ctb >> 2) & 0xf, length: Length::Definite(self.number(octets)?) }))
+        Ok(Header { tag: (ctb >> 2) & 0xf, length: Length::Definite(self.number(octets)?) })
     }
 
     /// A whole body of at most `limit` bytes.
@@ -112,7 +154,7 @@ impl Input {
             Length::Partial(n) => (n, Piece::More),
             Length::Indeterminate => (u64::MAX, Piece::Indeterminate),
         };
-        Body { input: self, left, state }
+        Body { input: self, left, state, may_follow: 0 }
     }
 
     fn byte_or_end(&mut self) -> Result<Option<u8>, PgpErrorKind> {
@@ -164,6 +206,8 @@ pub(super) struct Body {
     input: Input,
     left: u64,
     state: Piece,
+    /// Packets to be ignored that may come behind it.
+    may_follow: usize,
 }
 
 impl Body {
@@ -173,14 +217,25 @@ impl Body {
     }
 
     fn end(&mut self) -> io::Result<usize> {
-        match self.input.byte_or_end() {
-            Ok(None) => {
+        match self.pass_ignored() {
+            Ok(()) => {
                 self.state = Piece::Ended;
                 Ok(0)
             }
-            Ok(Some(_)) => Err(self.fail(PgpErrorKind::Modified("there is more data behind the message".into()))),
             Err(kind) => Err(self.fail(kind)),
         }
+    }
+
+    fn pass_ignored(&mut self) -> Result<(), PgpErrorKind> {
+        while let Some(byte) = self.input.byte_or_end()? {
+            let header = if self.may_follow > 0 { Some(self.input.header(byte)?) } else { None };
+            let Some(header) = header.filter(|header| is_ignored(header.tag)) else {
+                return Err(PgpErrorKind::Modified("there is more data behind the message".into()));
+            };
+            self.may_follow -= 1;
+            self.input.small_body(header, MAX_PACKET)?;
+        }
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@ use sequoia_openpgp::{Cert, KeyHandle, Packet};
 use super::certs::Certs;
 use super::container::{BUFFER, Complete, Integrity, Plain, modified};
 use super::error::{Failure, PgpError, PgpErrorKind};
-use super::frame::{Exclusive, read_full};
+use super::frame::{Body, Exclusive, Input, read_full};
 use crate::inflate::Inflate;
 
 /// Compressed packets in one another; gpg writes one.
@@ -95,7 +95,7 @@ impl Report {
 /// [`Integrity::None`]). What was read before that may be anything an attacker likes, with [`Integrity::Mdc`]; with
 /// [`Integrity::Aead`] it is true content, perhaps not all. The first error is a [`PgpError`] inside the `io::Error`.
 pub struct Decrypted {
-    verifier: Verifier<'static, Checks>,
+    message: Message,
     integrity: Integrity,
     complete: Complete,
     failure: Failure,
@@ -108,6 +108,12 @@ enum State {
     Reading,
     Ended,
     Failed,
+}
+
+enum Message {
+    /// One literal packet: nobody signed it.
+    Literal(Body),
+    Signed(Box<Verifier<'static, Checks>>),
 }
 
 impl fmt::Debug for Decrypted {
@@ -125,12 +131,19 @@ impl Decrypted {
         certs: Arc<Certs>,
         name: &str,
     ) -> Result<Self, PgpErrorKind> {
-        let (plain, unpacked) = unpack(plain).map_err(|e| what_failed(&e, &failure, integrity))?;
-        let checks = Checks { certs, signatures: Vec::new(), packets: 0, unpacked, failure: failure.clone() };
-        let verifier = VerifierBuilder::from_reader(plain)
-            .and_then(|builder| builder.buffer_size(BUFFER).with_policy(&*POLICY, None, checks))
-            .map_err(|e| what_failed(&e.downcast().unwrap_or_else(io::Error::other), &failure, integrity))?;
-        Ok(Self { verifier, integrity, complete, failure, name: name.to_owned(), state: State::Reading })
+        let open = || -> io::Result<Message> {
+            let (plain, unpacked) = unpack(plain)?;
+            let mut input = Input::bare(plain);
+            if input.starts_literal()? {
+                return Ok(Message::Literal(input.into_literal(MAX_PACKETS)?));
+            }
+            let checks = Checks { certs, signatures: Vec::new(), packets: 0, unpacked, failure: failure.clone() };
+            let verifier = VerifierBuilder::from_reader(input.into_reader())
+                .and_then(|builder| builder.buffer_size(BUFFER).with_policy(&*POLICY, None, checks));
+            Ok(Message::Signed(Box::new(verifier.map_err(|e| e.downcast().unwrap_or_else(io::Error::other))?)))
+        };
+        let message = open().map_err(|e| what_failed(&e, &failure, integrity))?;
+        Ok(Self { message, integrity, complete, failure, name: name.to_owned(), state: State::Reading })
     }
 
     /// How the content is protected against changes; known from the start.
@@ -142,7 +155,10 @@ impl Decrypted {
     pub fn finish(mut self) -> Result<Report, PgpError> {
         let mut rest = vec![0; BUFFER];
         while self.read_checked(&mut rest)? > 0 {}
-        let signatures = std::mem::take(&mut self.verifier.helper_mut().signatures);
+        let signatures = match &mut self.message {
+            Message::Literal(_) => Vec::new(),
+            Message::Signed(verifier) => std::mem::take(&mut verifier.helper_mut().signatures),
+        };
         Ok(Report { integrity: self.integrity, signatures, name: self.name })
     }
 
@@ -154,7 +170,11 @@ impl Decrypted {
             State::Reading if buf.is_empty() => return Ok(0),
             State::Reading => {}
         }
-        let kind = match self.verifier.read(buf) {
+        let read = match &mut self.message {
+            Message::Literal(body) => body.read(buf),
+            Message::Signed(verifier) => verifier.read(buf),
+        };
+        let kind = match read {
             Ok(0) if self.complete.get() => {
                 self.state = State::Ended;
                 return Ok(0);
