@@ -1,4 +1,7 @@
-//! Writing one backup set: its volumes, its signatures, and when all is there its manifest.
+//! Writing one backup set: its volumes, its signatures, and when all is there its manifest. While one volume goes to the target, the
+//! next is made.
+
+use std::thread::JoinHandle;
 
 use engine::error::{Error, Result};
 use engine::path::EntryPath;
@@ -22,6 +25,8 @@ pub(crate) struct SetWriter<'a> {
     options: &'a ExportOptions,
     times: SetTimes,
     volume: Option<Volume>,
+    /// The volume before it, on its way to the target.
+    ending: Option<Ending>,
     records: Vec<VolumeRecord>,
     files: Option<Vec<ChangedFile>>,
     is_listing: bool,
@@ -51,6 +56,12 @@ struct Volume {
     end: Position,
 }
 
+struct Ending {
+    start: Position,
+    end: Position,
+    thread: JoinHandle<Result<Finished>>,
+}
+
 impl<'a> SetWriter<'a> {
     /// Starts the set. To be seen at the target is only what is complete.
     pub fn new(target: &'a dyn Target, options: &'a ExportOptions, times: SetTimes) -> Result<Self> {
@@ -60,6 +71,7 @@ impl<'a> SetWriter<'a> {
             options,
             times,
             volume: None,
+            ending: None,
             records: Vec::new(),
             files: Some(Vec::new()),
             is_listing: true,
@@ -87,7 +99,17 @@ impl<'a> SetWriter<'a> {
 
     /// Whether there is no member yet, and so nothing at the target.
     pub fn is_untouched(&self) -> bool {
-        self.volume.is_none() && self.records.is_empty()
+        self.volume.is_none() && self.volumes() == 0
+    }
+
+    /// How many have been ended.
+    fn volumes(&self) -> usize {
+        self.records.len() + usize::from(self.ending.is_some())
+    }
+
+    /// The number of the next volume that is ended.
+    fn number(&self) -> Result<u32> {
+        u32::try_from(self.volumes() + 1).map_err(|_| Error::Invalid("too many volumes".into()))
     }
 
     /// Writes a member of a volume. A member lies in one volume; a volume that is full by now is ended before.
@@ -136,17 +158,25 @@ impl<'a> SetWriter<'a> {
     }
 
     fn start_volume(&mut self, start: Position) -> Result<Volume> {
-        let number = u32::try_from(self.records.len() + 1).map_err(|_| Error::Invalid("too many volumes".into()))?;
-        let file = file(self.target, self.options, self.times, FileKind::Volume(number))?;
+        let file = file(self.target, self.options, self.times, FileKind::Volume(self.number()?))?;
         Ok(Volume { file, end: start.clone(), start })
     }
 
     fn end_volume(&mut self) -> Result<()> {
         let Some(Volume { mut file, start, end }) = self.volume.take() else { return Ok(()) };
         file.end_tar()?;
-        let finished = self.finish_file(file)?;
-        let number = u32::try_from(self.records.len() + 1).unwrap_or(u32::MAX);
-        self.records.push(VolumeRecord { number, start, end, hash: Some(VolumeHash::Sha1(finished.sha1)) });
+        self.wait_for_volume()?;
+        self.done.push(file.name().to_owned());
+        let thread = std::thread::Builder::new().name("volume".into()).spawn(move || file.finish());
+        let thread = thread.map_err(|e| Error::Invalid(format!("cannot start a thread: {e}")))?;
+        self.ending = Some(Ending { start, end, thread });
+        Ok(())
+    }
+
+    fn wait_for_volume(&mut self) -> Result<()> {
+        let Some(Ending { start, end, thread }) = self.ending.take() else { return Ok(()) };
+        let finished = thread.join().map_err(|_| Error::Invalid("the thread that ends a volume has failed".into()))??;
+        self.records.push(VolumeRecord { number: self.number()?, start, end, hash: Some(VolumeHash::Sha1(finished.sha1)) });
         self.totals.volumes += 1;
         self.totals.stored_bytes += finished.size;
         self.totals.volume_bytes += finished.size;
@@ -163,10 +193,11 @@ impl<'a> SetWriter<'a> {
     }
 
     fn end(&mut self) -> Result<()> {
-        if self.volume.is_none() && self.records.is_empty() {
+        if self.is_untouched() {
             self.volume = Some(self.start_volume(Position::default())?);
         }
         self.end_volume()?;
+        self.wait_for_volume()?;
         if let Some(mut signatures) = self.signatures.take() {
             signatures.end_tar()?;
             self.totals.stored_bytes += self.finish_file(signatures)?.size;
@@ -197,7 +228,11 @@ impl<'a> SetWriter<'a> {
     /// Takes back what is at the target: volumes without a manifest keep newer versions of duplicity from restoring anything.
     /// The manifest goes first, and while it may be there, so does all that it names: a backup that looks complete is complete.
     /// Returns the error that led to this.
-    pub fn abort(self, error: Error) -> Error {
+    pub fn abort(mut self, error: Error) -> Error {
+        // Whether it gets there makes no difference, but it must not get there later.
+        if let Some(ending) = self.ending.take() {
+            let _ = ending.thread.join();
+        }
         let (manifest, _) = file_name(self.options, self.times, FileKind::Manifest);
         let mut left = Vec::new();
         for name in self.done.iter().rev() {

@@ -4,15 +4,29 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
+use std::time::{Duration, Instant};
+
+use engine::path::EntryPath;
+
 use super::*;
 use crate::name::FileName;
+use crate::tar::Header;
 use crate::time::Time;
 
-/// A target that has what was put there but does not say so of manifests, and may refuse to remove some files.
-#[derive(Clone, Debug, Default)]
+/// A target that has what was put there but does not say so of some files, may refuse to remove some, and takes a first volume
+/// only when the second is being made.
+#[derive(Clone, Debug)]
 struct Deaf {
     names: Arc<Mutex<BTreeSet<String>>>,
+    begun: Arc<Mutex<BTreeSet<String>>>,
+    unanswered: &'static str,
     kept: &'static str,
+}
+
+impl Default for Deaf {
+    fn default() -> Self {
+        Self { names: Arc::default(), begun: Arc::default(), unanswered: "manifest", kept: "" }
+    }
 }
 
 struct Put(Deaf, String);
@@ -48,6 +62,7 @@ impl Store for Deaf {
 
 impl Target for Deaf {
     fn create(&self, name: &str) -> Result<Box<dyn Upload>, StoreError> {
+        self.begun.lock().expect("lock").insert(name.to_owned());
         Ok(Box::new(Put(self.clone(), name.to_owned())))
     }
 
@@ -72,15 +87,39 @@ impl Write for Put {
 
 impl Upload for Put {
     fn finish(self: Box<Self>) -> Result<(), StoreError> {
-        self.0.names.lock().expect("lock").insert(self.1.clone());
-        if self.1.ends_with("manifest") { Err(Deaf::error(&self.1)) } else { Ok(()) }
+        let (target, name) = (&self.0, &self.1);
+        let is_begun = |volume| target.begun.lock().expect("lock").iter().any(|name| name.contains(volume));
+        let waits_since = Instant::now();
+        while name.contains("vol1") && target.unanswered != "manifest" && !is_begun("vol2") {
+            assert!(waits_since.elapsed() < Duration::from_secs(20), "the second volume is made only afterwards");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        target.names.lock().expect("lock").insert(name.clone());
+        if !target.unanswered.is_empty() && name.contains(target.unanswered) { Err(Deaf::error(name)) } else { Ok(()) }
     }
 }
 
+fn times() -> SetTimes {
+    SetTimes::Full(Time::new(1_700_000_000).expect("a time"))
+}
+
 fn write(target: &Deaf) -> String {
-    let (options, times) = (options(Sealing::Gzip), SetTimes::Full(Time::new(1_700_000_000).expect("a time")));
-    let set = SetWriter::new(target, &options, times).expect("starts");
+    let options = options(Sealing::Gzip);
+    let set = SetWriter::new(target, &options, times()).expect("starts");
     set.finish().expect_err("no answer").to_string()
+}
+
+/// A set of three volumes.
+fn write_volumes(target: &Deaf) -> Result<SetTotals, Error> {
+    let options = ExportOptions { volume_size: 100_000, ..options(Sealing::Plain) };
+    let mut set = SetWriter::new(target, &options, times())?;
+    let header = Header { name: b"snapshot/f".to_vec(), size: 60_000, ..Header::default() };
+    for _ in 0..3 {
+        if let Err(error) = set.member(&header, &[7; 60_000], &EntryPath::new(&b"f"[..]).expect("a path"), None) {
+            return Err(set.abort(error));
+        }
+    }
+    set.finish()
 }
 
 #[test]
@@ -106,4 +145,20 @@ fn what_stays_without_a_manifest_is_named() {
     let text = write(&target);
     assert!(text.contains("could not be removed: duplicity-full.20231114T221320Z.vol1.difftar.gz"), "{text}");
     assert_eq!(target.names().len(), 1);
+}
+
+#[test]
+fn a_volume_is_made_while_the_one_before_goes_to_its_target() {
+    let target = Deaf { unanswered: "", ..Deaf::default() };
+    assert_eq!(write_volumes(&target).expect("writes").volumes, 3);
+    assert_eq!(target.names().len(), 5);
+}
+
+#[test]
+fn a_volume_that_fails_on_its_way_ends_the_set() {
+    let target = Deaf { unanswered: "vol1", ..Deaf::default() };
+    let text = write_volumes(&target).expect_err("no answer").to_string();
+    assert!(text.contains("vol1") && text.contains("no answer"), "{text}");
+    assert_eq!(target.names(), [""; 0]);
+    assert!(!target.begun.lock().expect("lock").iter().any(|name| name.contains("manifest")));
 }
