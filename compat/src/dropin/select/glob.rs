@@ -4,7 +4,7 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::SelectError;
+use super::{SelectError, dialect};
 
 /// A pattern that was understood.
 #[derive(Debug)]
@@ -75,7 +75,8 @@ impl Pattern {
 /// An expression of the user's own, found anywhere in a path.
 pub(super) fn regexp(text: &[u8], fold: bool) -> Result<Regex, SelectError> {
     let text = std::str::from_utf8(text).map_err(|_| SelectError::Regexp("it is not UTF-8".to_owned()))?;
-    compile(text, fold)
+    let translated = dialect::from_python(text).map_err(|why| SelectError::Regexp(why.to_owned()))?;
+    compile(&translated, fold)
 }
 
 fn compile(text: &str, fold: bool) -> Result<Regex, SelectError> {

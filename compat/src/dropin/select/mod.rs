@@ -2,6 +2,7 @@
 //!
 //! FORMAT §15. Paths are compared as text: the source as it was given, a slash, and the path below it.
 
+mod dialect;
 mod filelist;
 mod glob;
 

@@ -144,6 +144,7 @@ fn rules_that_make_no_sense() {
     assert_eq!(code(&[exclude("a")]), 14);
     assert_eq!(code(&[exclude("/s//a")]), 15);
     assert_eq!(code(&[Rule::Regexp { include: false, pattern: b"(".to_vec() }]), 30);
+    assert_eq!(code(&[Rule::Filter(Filter::Regexp), exclude("/s//**")]), 30);
     assert_eq!(code(&[exclude("/s/[z-a]")]), 30);
     assert_eq!(code(&[Rule::Filelist { include: true, file: Some("/nowhere/at all".into()) }]), 23);
     assert_eq!(code(&[exclude("/s/a"), Rule::Filter(Filter::Literal)]), 71);
