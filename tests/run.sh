@@ -11,6 +11,8 @@ fi
 tests/setup.sh
 export DEDUPLICITY_REQUIRE_SERVERS=1
 export DEDUPLICITY_PYTHON="$PWD/tests/.venv/bin/python"
+# Many tests wait, for servers or for time to pass.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 
 cargo fmt --all --check
 # Clippy looks at what the tests are made of while it is compiled: on its own it would need all dependencies once more.

@@ -93,7 +93,7 @@ impl Input {
     /// Whether a literal packet comes next.
     pub(super) fn starts_literal(&mut self) -> io::Result<bool> {
         let first = self.reader.fill_buf()?.first();
-        Ok(first.is_some_and(|ctb| ctb & 0x80 != 0 && LITERAL == if ctb & 0x40 != 0 { ctb & 0x3f } else { ctb >> 2 & 0xf }))
+        Ok(first.is_some_and(|ctb| ctb & 0x80 != 0 && LITERAL == if ctb & 0x40 != 0 { ctb & 0x3f } else { (ctb >> 2) & 0xf }))
     }
 
     /// The content of a literal packet, behind the name and the time that it carries (RFC 4880, 5.9). At most `may_follow` packets
