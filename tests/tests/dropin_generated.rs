@@ -330,7 +330,11 @@ impl Case {
         };
         let more = if self.random.one_in(3) { Vec::new() } else { vec![word("--force")] };
         let runs = self.both(copies, |url| [command.clone(), vec![url]].concat(), &more);
-        let left = copies.map(|copy| self.place.files(copy));
+        let mut left = copies.map(|copy| self.place.files(copy));
+        if runs[1].out.contains("Current active backup chain is older than specified time") {
+            // Stock keeps that chain without its signatures.
+            left.iter_mut().for_each(|files| files.retain(|file| !file.contains("signatures")));
+        }
         if left[0] != left[1] {
             self.fail(&format!("not the same files are left:\n{left:?}"), &[&runs[0], &runs[1]]);
         }

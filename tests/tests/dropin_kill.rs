@@ -1,7 +1,7 @@
 //! SIGKILL at random moments of backups with duplicity's command line: what is restored afterwards, by us or by stock, is never
 //! wrong, and whoever makes the next backup finds its way.
 //!
-//! `DEDUPLICITY_KILLS=100` for the long run.
+//! `DEDUPLICITY_KILLS=100` for the long run, `DEDUPLICITY_SEED` for another one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +33,7 @@ fn kill_and_go_on(options: &'static str, seed: u64) {
     }
     let programs: Vec<Option<PathBuf>> = [None].into_iter().chain(stock.into_iter().map(Some)).collect();
     let kills = variable("DEDUPLICITY_KILLS", 1);
-    let mut story = Story::new(options, programs, seed);
+    let mut story = Story::new(options, programs, variable("DEDUPLICITY_SEED", seed));
     for number in 0..kills {
         story.kill();
         story.check(false);
