@@ -70,7 +70,7 @@ pub fn conclude(ui: &Ui, result: anyhow::Result<Status>) -> ExitCode {
     let (code, hint) = judge(&error);
     // A signal may show as some other failure of what it broke off.
     let code = if ui.was_cancelled() { INTERRUPTED } else { code };
-    let message = if code == INTERRUPTED { "interrupted".to_owned() } else { one_line(&format!("{error:#}")) };
+    let message = if code == INTERRUPTED { "interrupted".to_owned() } else { one_line(&said(&error)) };
     ui.failure(code, &message, hint.as_deref().filter(|_| code != INTERRUPTED));
     code.into()
 }
@@ -95,6 +95,15 @@ fn judge(error: &anyhow::Error) -> (u8, Option<String>) {
         }
         _ => (FAILED, None),
     }
+}
+
+/// The error and what is behind it, each of which is said once: many messages hold their cause already.
+fn said(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |text, cause| match cause.to_string() {
+        cause if text.is_empty() => cause,
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
 }
 
 /// Without line breaks and control characters.
@@ -136,6 +145,15 @@ mod tests {
         assert_eq!(code(Error::WrongPassword { slots: 1 }), WRONG_PASSWORD);
         assert_eq!(code(Error::Interrupted), INTERRUPTED);
         assert_eq!(code(Error::Invalid("x".into())), FAILED);
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let full = std::io::Error::other("no space left at \"x\"");
+        let error = Error::Io { path: "f".into(), action: "cannot write", source: full };
+        let all = anyhow::Error::from(error).context("while trying");
+        assert_eq!(said(&all), "while trying: f: cannot write: no space left at \"x\"");
+        assert_eq!(said(&anyhow::Error::msg("why").context("no")), "no: why");
     }
 
     #[test]
