@@ -223,17 +223,13 @@ fn files(output: &[u8]) -> Result<Vec<StoredFile>, Failure> {
 
 /// By the exit code (rclone's manual), and where it is not enough by the words.
 fn failure(ended: &Ended, missing: StoreErrorKind) -> Failure {
-    let said = ended.said.to_lowercase();
+    let said = own_words(&ended.said);
     let has = |words: &[&str]| words.iter().any(|w| said.contains(w));
-    let refused = ["401", "403", "unauthorized", "forbidden", "access denied", "accessdenied", "permission denied"];
-    let login = [
-        "login incorrect",
-        "530 ",
-        "unable to authenticate",
-        "authentication failed",
-        "signaturedoesnotmatch",
-        "invalid password",
-    ];
+    let status =
+        |codes: &[&str]| said.split_whitespace().any(|word| codes.contains(&word.trim_matches(|c: char| !c.is_alphanumeric())));
+    let refused = ["unauthorized", "forbidden", "access denied", "accessdenied", "permission denied"];
+    let login =
+        ["login incorrect", "unable to authenticate", "authentication failed", "signaturedoesnotmatch", "invalid password"];
     let network = [
         "connection refused",
         "no such host",
@@ -247,7 +243,7 @@ fn failure(ended: &Ended, missing: StoreErrorKind) -> Failure {
     ];
     let setup =
         ["didn't find section", "didn't find backend", "config file", "unknown flag", "unknown shorthand", "unable to decrypt"];
-    let kind = if has(&login) || has(&refused) {
+    let kind = if has(&login) || has(&refused) || status(&["401", "403", "530"]) {
         StoreErrorKind::Denied
     } else if has(&network) {
         StoreErrorKind::Unreachable
@@ -264,6 +260,11 @@ fn failure(ended: &Ended, missing: StoreErrorKind) -> Failure {
     };
     let line = ended.said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("it failed without a word");
     Failure::new(kind, format!("rclone: {}", without_date(line)))
+}
+
+/// In small letters, and without what is quoted: addresses and names, which may hold any word and any number.
+fn own_words(said: &str) -> String {
+    said.replace("\\\"", "").split('"').step_by(2).collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// `2026/11/25 12:00:00 CRITICAL: ...`
@@ -293,6 +294,9 @@ mod tests {
             (1, "NewFs: couldn't connect SSH: dial tcp 127.0.0.1:1: connect: connection refused", StoreErrorKind::Unreachable),
             (1, "couldn't connect SSH: ssh: handshake failed: ssh: unable to authenticate", StoreErrorKind::Denied),
             (1, "error listing: 401 Unauthorized", StoreErrorKind::Denied),
+            (1, "Propfind \"http://h:1/x\": HTTP error 403 (403): no", StoreErrorKind::Denied),
+            (1, "Propfind \"http://h:40157/403 \\\"forbidden\": dial tcp 10.4.0.1:403: i/o timeout", StoreErrorKind::Unreachable),
+            (1, "Propfind \"http://h:40157/x\": dial tcp h:40157: connect: connection refused", StoreErrorKind::Unreachable),
             (9, "", StoreErrorKind::Other),
         ] {
             let ended = Ended { code: Some(code), said: said.to_owned() };
