@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
 use super::file::{Files, Part};
@@ -17,6 +18,9 @@ use crate::repo::names;
 pub(super) struct Worker<'a> {
     files: &'a Files<'a>,
     rescue: Rescue<'a>,
+    /// A frame as it is stored,
+    sealed: Vec<u8>,
+    /// and its content.
     plain: Vec<u8>,
     /// Blobs of the current frame and whether their hashes are right.
     checked: HashMap<(u32, BlobId), bool>,
@@ -37,7 +41,7 @@ impl From<Error> for Failure {
 impl<'a> Worker<'a> {
     pub fn new(files: &'a Files<'a>) -> Self {
         let rescue = Rescue::new(&files.context.source);
-        Self { files, rescue, plain: Vec::new(), checked: HashMap::new() }
+        Self { files, rescue, sealed: Vec::new(), plain: Vec::new(), checked: HashMap::new() }
     }
 
     /// Works until there is nothing left. Once the run is stopped, only cleans up.
@@ -57,7 +61,7 @@ impl<'a> Worker<'a> {
             all = self.read(pack, task.range.start, task.range.end).ok();
         }
         for frame in pieces.chunk_by(|a, b| same_frame(&a.place, &b.place)) {
-            let opened = if context.stopped() { Ok(()) } else { self.open(task, frame, all.as_deref_mut()) };
+            let opened = if context.stopped() { Ok(()) } else { self.open(task, frame, all.as_deref()) };
             let failure = match opened {
                 Ok(()) => None,
                 Err(e) if e.is_local() || matches!(e, Error::Cache(_)) => Some(Failure::from(e)),
@@ -77,31 +81,29 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Bytes of a pack, as working space.
-    fn read(&self, pack: &PackSummary, start: u64, end: u64) -> Result<Vec<u8>> {
+    /// Bytes of a pack.
+    fn read(&self, pack: &PackSummary, start: u64, end: u64) -> Result<Bytes> {
         let object = names::pack(pack.epoch, &pack.id);
         let length = usize::try_from(end - start).unwrap_or(usize::MAX);
-        let bytes = self.files.context.source.reader.repo().backend().read_range(&object, start, length)?;
-        // No copy, unless the store keeps them.
-        Ok(Vec::from(bytes))
+        Ok(self.files.context.source.reader.repo().backend().read_range(&object, start, length)?)
     }
 
     /// Opens a frame, from what was read already or from the store.
-    fn open(&mut self, task: &Task, pieces: &[Piece], all: Option<&mut [u8]>) -> Result<()> {
+    fn open(&mut self, task: &Task, pieces: &[Piece], all: Option<&[u8]>) -> Result<()> {
         let reader = self.files.context.source.reader;
         let number = pieces.first().map_or(0, |p| p.place.frame);
         let gone = || Error::MissingBlob { id: "of a pack".to_owned(), needed_by: "this restore".to_owned() };
         let pack = task.pack.as_ref().ok_or_else(gone)?;
         let frame = pack.frames.get(number as usize).ok_or_else(gone)?;
         let (offset, length) = (u64::from(frame.offset), frame.sealed as usize);
-        if let Some(all) = all {
-            let at = usize::try_from(offset - task.range.start).unwrap_or(usize::MAX);
-            if let Some(sealed) = all.get_mut(at..).and_then(|rest| rest.get_mut(..length)) {
-                return reader.open_frame(pack, number, sealed, &mut self.plain);
-            }
+        let at = usize::try_from(offset - task.range.start).unwrap_or(usize::MAX);
+        // Copied into memory that is in use already: opening works in place, and fresh memory costs more than the copy.
+        self.sealed.clear();
+        match all.and_then(|all| all.get(at..)?.get(..length)) {
+            Some(sealed) => self.sealed.extend_from_slice(sealed),
+            None => self.sealed.extend_from_slice(&self.read(pack, offset, offset + length as u64)?),
         }
-        let mut sealed = self.read(pack, offset, offset + length as u64)?;
-        reader.open_frame(pack, number, &mut sealed, &mut self.plain)
+        reader.open_frame(pack, number, &mut self.sealed, &mut self.plain)
     }
 
     /// Writes the pieces that lie in a frame. Returns their bytes.

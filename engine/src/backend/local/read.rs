@@ -1,6 +1,8 @@
 //! How the bytes of one file are read.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -10,6 +12,9 @@ use rustix::io::Errno;
 use super::{DIRECT_FROM, LocalBackend};
 use crate::backend::{BackendError, ErrorKind, ObjectKey};
 use crate::buffer::ALIGN;
+
+/// A read this long is worth a buffer of the pool; smaller ones come from memory that the allocator keeps.
+const POOLED_FROM: usize = 256 << 10;
 
 impl LocalBackend {
     /// Opens an object; its size with it.
@@ -61,17 +66,26 @@ impl LocalBackend {
         Ok(Some(buffer.freeze()))
     }
 
+    /// Reads a part of a file; a large one into memory that was used before.
     pub(super) fn read_exact_at(&self, key: &ObjectKey, file: &File, offset: u64, length: usize) -> Result<Bytes, BackendError> {
-        let mut bytes = Vec::with_capacity(length);
-        while bytes.len() < length {
-            let at = offset + bytes.len() as u64;
-            match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut bytes), at) {
-                Ok(0) => return Err(self.error(ErrorKind::Corrupt, key.as_str(), "file became shorter while read")),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(self.io_error(key.as_str(), "read", &e.into())),
-            }
+        if length < POOLED_FROM || length > self.pool.capacity() {
+            let mut bytes = vec![0; length];
+            self.fill(key, file, offset, &mut bytes)?;
+            return Ok(bytes.into());
         }
-        bytes.truncate(length);
-        Ok(bytes.into())
+        let mut buffer = self.pool.take();
+        buffer.grow(length);
+        self.fill(key, file, offset, buffer.tail_mut(0))?;
+        Ok(buffer.freeze())
+    }
+
+    fn fill(&self, key: &ObjectKey, file: &File, offset: u64, room: &mut [u8]) -> Result<(), BackendError> {
+        match file.read_exact_at(room, offset) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.error(ErrorKind::Corrupt, key.as_str(), "file became shorter while read"))
+            }
+            Err(e) => Err(self.io_error(key.as_str(), "read", &e)),
+        }
     }
 }
