@@ -29,7 +29,7 @@ const STEP: usize = 64 << 10;
 const WINDOW: usize = 32 << 10;
 
 /// A stream of DEFLATE (RFC 1951) being inflated; ends where the stream ends. Not to be used on a thread of rayon's pool, which it
-/// waits for. Memory: 6 MiB at most.
+/// waits for. Memory: 7 MiB at most.
 pub(crate) struct Inflate<R> {
     input: R,
     /// What was read ahead, and how much of it is done with.
@@ -38,26 +38,32 @@ pub(crate) struct Inflate<R> {
     /// Whether no further block can be told from what follows.
     uncut: bool,
     blocks: VecDeque<Receiver<Block>>,
-    /// The content of the block that is being given out, and how much of it was; in front of it what the next one may refer to.
-    content: Vec<u8>,
+    /// The block that is being given out, and how much of it was.
+    current: Block,
     given: usize,
+    /// What the next one may refer to.
     window: Vec<u8>,
+    /// Blocks whose memory is used again: fresh memory is dear.
+    spare: Vec<Block>,
     alone: Option<Decompress>,
     ended: bool,
 }
 
+#[derive(Default)]
 struct Block {
     stored: Vec<u8>,
-    /// `None` if it does not stand for itself.
-    content: Option<Vec<u8>>,
+    /// At its start, the block's content;
+    room: Vec<u8>,
+    /// so long, `None` if it does not stand for itself.
+    length: Option<usize>,
 }
 
 impl<R: Read> Inflate<R> {
     /// Of a stream that begins here.
     pub fn new(input: R) -> Self {
-        let (buffer, content, window, blocks) = (Vec::new(), Vec::new(), Vec::new(), VecDeque::new());
+        let (buffer, window, blocks, current, spare) = (Vec::new(), Vec::new(), VecDeque::new(), Block::default(), Vec::new());
         let (taken, given) = (0, 0);
-        Self { input, buffer, taken, uncut: false, blocks, content, given, window, alone: None, ended: false }
+        Self { input, buffer, taken, uncut: false, blocks, current, given, window, spare, alone: None, ended: false }
     }
 
     /// What follows the stream, once it has ended.
@@ -72,34 +78,39 @@ impl<R: Read> Inflate<R> {
         Ok((&mut self.input).take(STEP as u64).read_to_end(&mut self.buffer)? > 0)
     }
 
-    /// Takes the next block out of what is read; `None` if there is none to be seen.
-    fn cut(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Takes the next block out of what is read; `false` if there is none to be seen.
+    fn cut(&mut self, stored: &mut Vec<u8>) -> io::Result<bool> {
         let mut searched = self.taken + SHORTEST - BORDER.len();
         loop {
             if let Some(found) = self.buffer.get(searched..).and_then(|rest| memmem::find(rest, &BORDER)) {
                 let end = searched + found + BORDER.len();
-                let block = self.buffer[self.taken..end].to_vec();
+                stored.extend_from_slice(&self.buffer[self.taken..end]);
                 self.taken = end;
-                return Ok(Some(block));
+                return Ok(true);
             }
             let unread = self.buffer.len() - self.taken;
             searched = unread.max(SHORTEST - 1) - (BORDER.len() - 1);
             if unread > LONGEST || !self.read_more()? {
-                return Ok(None);
+                return Ok(false);
             }
         }
     }
 
     fn start_blocks(&mut self) -> io::Result<()> {
         while !self.uncut && self.blocks.len() < IN_FLIGHT {
-            let Some(stored) = self.cut()? else {
+            let mut block = self.spare.pop().unwrap_or_default();
+            block.stored.clear();
+            if !self.cut(&mut block.stored)? {
                 self.uncut = true;
                 return Ok(());
-            };
-            let (sender, block) = bounded(1);
-            self.blocks.push_back(block);
-            // The receiver is gone only if nobody wants the content any more.
-            rayon::spawn(move || drop(sender.send(Block::inflate(stored))));
+            }
+            let (sender, inflated) = bounded(1);
+            self.blocks.push_back(inflated);
+            rayon::spawn(move || {
+                block.inflate();
+                // The receiver is gone only if nobody wants the content any more.
+                drop(sender.send(block));
+            });
         }
         Ok(())
     }
@@ -107,30 +118,27 @@ impl<R: Read> Inflate<R> {
     fn next_block(&mut self) -> io::Result<()> {
         self.start_blocks()?;
         let Some(block) = self.blocks.pop_front() else { return self.go_on_alone(Vec::new()) };
-        let Block { stored, content } = self.joined(received(&block)?)?;
-        match content {
-            Some(content) => {
-                let whole = content.len().min(WINDOW);
-                self.window.drain(..(self.window.len() + whole).saturating_sub(WINDOW));
-                self.window.extend_from_slice(&content[content.len() - whole..]);
-                (self.content, self.given) = (content, 0);
-                Ok(())
-            }
-            None => self.go_on_alone(stored),
-        }
+        let block = self.joined(received(&block)?)?;
+        let Some(length) = block.length else { return self.go_on_alone(block.stored) };
+        let last = &block.room[length.saturating_sub(WINDOW)..length];
+        self.window.drain(..(self.window.len() + last.len()).saturating_sub(WINDOW));
+        self.window.extend_from_slice(last);
+        self.spare.push(std::mem::replace(&mut self.current, block));
+        self.given = 0;
+        Ok(())
     }
 
     /// A block that does not stand for itself may end at what only looks like a border, in content that is stored as it is: with
     /// what follows it may.
     fn joined(&mut self, mut block: Block) -> io::Result<Block> {
         for _ in 0..FALSE_BORDERS {
-            if block.content.is_some() || block.stored.len() > LONGEST {
+            if block.length.is_some() || block.stored.len() > LONGEST {
                 break;
             }
             self.start_blocks()?;
             let Some(next) = self.blocks.pop_front() else { break };
             block.stored.extend(received(&next)?.stored);
-            block = Block::inflate(block.stored);
+            block.inflate();
         }
         Ok(block)
     }
@@ -175,7 +183,7 @@ impl<R: Read> Read for Inflate<R> {
             return Ok(0);
         }
         loop {
-            let left = &self.content[self.given..];
+            let left = &self.current.content()[self.given..];
             if !left.is_empty() {
                 let n = left.len().min(out.len());
                 out[..n].copy_from_slice(&left[..n]);
@@ -198,15 +206,17 @@ fn received(block: &Receiver<Block>) -> io::Result<Block> {
 }
 
 impl Block {
-    fn inflate(mut stored: Vec<u8>) -> Self {
-        stored.extend_from_slice(&END);
-        let mut content = vec![0; BLOCK + MARK];
-        let length = Decompressor::new().deflate_decompress(&stored, &mut content).unwrap_or(0);
-        content.truncate(length);
-        let whole = content.ends_with(&END[END.len() - MARK..]);
-        content.truncate(length.saturating_sub(MARK));
-        stored.truncate(stored.len() - END.len());
-        Self { stored, content: whole.then_some(content) }
+    fn inflate(&mut self) {
+        self.stored.extend_from_slice(&END);
+        self.room.resize(BLOCK + MARK, 0);
+        let inflated = Decompressor::new().deflate_decompress(&self.stored, &mut self.room);
+        self.stored.truncate(self.stored.len() - END.len());
+        self.length =
+            inflated.ok().and_then(|length| self.room[..length].strip_suffix(&END[END.len() - MARK..])).map(<[u8]>::len);
+    }
+
+    fn content(&self) -> &[u8] {
+        &self.room[..self.length.unwrap_or(0)]
     }
 }
 
