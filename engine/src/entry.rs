@@ -203,6 +203,12 @@ pub trait LazyEntry: Send + Sync {
 
     /// Opens a regular file. Fails with an error if the file is gone or is no longer the regular file that was listed.
     fn open(&self) -> std::io::Result<Box<dyn OpenFile>>;
+
+    /// How many files a thread may open before it reads the first of them. More than one where opening a file makes its
+    /// content come already.
+    fn open_at_once(&self) -> usize {
+        1
+    }
 }
 
 /// A regular file, open for reading.

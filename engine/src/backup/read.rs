@@ -1,5 +1,6 @@
 //! Reading files and cutting them into batches: what the reader threads do.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -88,11 +89,17 @@ pub(super) struct Stopped;
 /// Reads a unit and hands on its batches; the last one is marked.
 pub(super) fn read_unit(unit: ReadUnit, context: &ReadContext, emit: &mut dyn FnMut(Batch)) -> Result<(), Stopped> {
     let mut cutter = Cutter { context, emit, unit: unit.number, sequence: 0, batch: None, filled: 0, pending: 0 };
-    for file in unit.files {
-        cutter.make_room_for(file.size)?;
-        let result = cutter.read_file(&file)?;
-        let end = FileEnd { slot: file.slot, result };
-        cutter.batch()?.ends.push(end);
+    let mut files = unit.files.into_iter().peekable();
+    while let Some(first) = files.next() {
+        let more = first.lazy.open_at_once().saturating_sub(1);
+        let next = std::iter::from_fn(|| files.next_if(|file| file.lazy.open_at_once() > 1));
+        let group: Vec<_> = std::iter::once(first).chain(next.take(more)).map(|file| (file.lazy.open(), file)).collect();
+        for (open, file) in group {
+            cutter.make_room_for(file.size)?;
+            let result = cutter.read_file(file.slot, open)?;
+            let end = FileEnd { slot: file.slot, result };
+            cutter.batch()?.ends.push(end);
+        }
     }
     cutter.flush(true)
 }
@@ -137,22 +144,22 @@ impl Cutter<'_> {
     }
 
     /// The outer error ends the backup, the inner one is the file's.
-    fn read_file(&mut self, file: &UnitFile) -> Result<Result<ReadFile, String>, Stopped> {
-        let mut open = match file.lazy.open() {
+    fn read_file(&mut self, slot: u64, open: io::Result<Box<dyn OpenFile>>) -> Result<Result<ReadFile, String>, Stopped> {
+        let mut open = match open {
             Ok(open) => open,
             Err(e) => return Ok(Err(format!("cannot open: {e}"))),
         };
-        match self.read_open(file.slot, &mut *open) {
+        match self.read_open(slot, &mut *open) {
             Ok(done) => done.map(Ok),
             Err(e) => {
                 // What was read of it stays in the batch as blobs that nothing refers to.
-                self.cut(file.slot, true)?;
+                self.cut(slot, true)?;
                 Ok(Err(format!("cannot read: {e}")))
             }
         }
     }
 
-    fn read_open(&mut self, slot: u64, open: &mut dyn OpenFile) -> std::io::Result<Result<ReadFile, Stopped>> {
+    fn read_open(&mut self, slot: u64, open: &mut dyn OpenFile) -> io::Result<Result<ReadFile, Stopped>> {
         let (meta, size) = open.stat()?;
         let xattrs = open.xattrs()?;
         let holes = open.holes(size, MAX_HOLES)?;
@@ -169,7 +176,7 @@ impl Cutter<'_> {
         Ok(Ok(ReadFile { meta, size, xattrs, holes, changed }))
     }
 
-    fn read_data(&mut self, slot: u64, open: &mut dyn OpenFile, short_is_end: bool) -> std::io::Result<Result<u64, Stopped>> {
+    fn read_data(&mut self, slot: u64, open: &mut dyn OpenFile, short_is_end: bool) -> io::Result<Result<u64, Stopped>> {
         let mut total = 0;
         loop {
             let filled = self.filled;

@@ -18,6 +18,8 @@ use crate::path::EntryPath;
 
 /// Most directories that one walk keeps open.
 const MOST_OPEN: u64 = 4096;
+/// Most files that one reader keeps open: more of them bring little (`benches/README.md`, "Cold files").
+const MOST_FILES: usize = 64;
 
 const TRAVERSE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -107,6 +109,12 @@ impl Dir {
     ) -> Arc<Self> {
         let (fd, used) = (Mutex::new(None), AtomicBool::new(false));
         Arc::new(Self { path, device, parent, name, follow, fd, used, open })
+    }
+
+    /// How many of the files in it a reader may have open, beside those of other readers: one in 32 of the descriptors that
+    /// the process may have.
+    pub fn files_at_once(&self) -> usize {
+        (self.open.capacity / 8).clamp(1, MOST_FILES)
     }
 
     /// A descriptor for opening what is in the directory.

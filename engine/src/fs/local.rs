@@ -1,6 +1,5 @@
 //! Access to one listed file: its attributes and its content.
 
-use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
@@ -17,7 +16,8 @@ use super::walk::Listing;
 use super::xattr::{self, Place};
 use crate::entry::{Hole, LazyEntry, Metadata, OpenFile, Owner, Xattrs};
 
-/// Files above this size are announced to the kernel as read in order; below, its own guess does as well.
+/// Files above this size are announced to the kernel as read in order. Smaller ones it is asked for at once: with several
+/// on their way, neighbours on the disk come by one request, which is most of what a cold file of a few kilobytes costs.
 const ANNOUNCED: u64 = 1 << 20;
 
 /// An entry of a listing, by index.
@@ -61,9 +61,10 @@ impl LazyEntry for LocalEntry {
         if stat.file_type() != FileType::RegularFile || (stat.device(), stat.inode()) != (self.device, self.inode) {
             return Err(io::Error::other("replaced by another file since it was listed"));
         }
-        if stat.size() > ANNOUNCED {
+        if stat.size() > 0 {
+            let advice = if stat.size() > ANNOUNCED { Advice::Sequential } else { Advice::WillNeed };
             // Only a hint.
-            let _ = fadvise(&fd, 0, None::<NonZeroU64>, Advice::Sequential);
+            let _ = fadvise(&fd, 0, None::<NonZeroU64>, advice);
         }
         let owner = Arc::clone(&self.owner);
         Ok(Box::new(LocalFile {
@@ -71,11 +72,14 @@ impl LazyEntry for LocalEntry {
             owner,
             sparse: stat.is_sparse(),
             size: stat.size(),
-            opened: Cell::new(Some(stat)),
             holes: Vec::new().into_iter(),
             next: None,
             at: 0,
         }))
+    }
+
+    fn open_at_once(&self) -> usize {
+        self.listing.dir.files_at_once()
     }
 }
 
@@ -86,8 +90,6 @@ struct LocalFile {
     sparse: bool,
     /// When it was opened.
     size: u64,
-    /// The first question after opening is answered without another call.
-    opened: Cell<Option<Stat>>,
     /// Holes not reached yet, after `next`.
     holes: std::vec::IntoIter<Hole>,
     next: Option<Hole>,
@@ -100,10 +102,7 @@ impl OpenFile for LocalFile {
     }
 
     fn stat(&self) -> io::Result<(Metadata, u64)> {
-        let stat = match self.opened.take() {
-            Some(stat) => stat,
-            None => Stat::of(&self.fd)?,
-        };
+        let stat = Stat::of(&self.fd)?;
         let mut meta = stat.anonymous_metadata();
         if (meta.owner.uid, meta.owner.gid) == (self.owner.uid, self.owner.gid) {
             meta.owner = Arc::clone(&self.owner);
