@@ -201,7 +201,7 @@ pub trait LazyEntry: Send + Sync {
     /// Extended attributes of an entry that is not a regular file.
     fn xattrs(&self) -> std::io::Result<Xattrs>;
 
-    /// Opens a regular file. Fails with an error if the file is gone or is no longer the regular file that was listed.
+    /// Opens a regular file, the one that was listed or another one that has taken its name since. Fails if there is none.
     fn open(&self) -> std::io::Result<Box<dyn OpenFile>>;
 
     /// How many files a thread may open before it reads the first of them. More than one where opening a file makes its

@@ -342,9 +342,11 @@ def entry(path, fields, owners):
         extents.append((end, start - end))
         end = start + length
     extents.append((end, size - end))
+    # What names of one file agree in.
+    file = (fields.get(10, 0), fields[9], kind, size, fields[5] * 10**9 + nanos, repr([fields.get(key) for key in range(13, 17)]))
     return SimpleNamespace(path=path, names=names, kind=kind, mode=fields[3], owner=owners[fields.get(4, 0)][:2], size=size,
                            mtime=fields[5] * 10**9 + nanos, extents=extents, target=fields.get(16), xattrs=fields.get(18, []),
-                           device=fields.get(17, [0, 0]), inode=(fields.get(10, 0), fields[9]), links=fields.get(11, 1),
+                           device=fields.get(17, [0, 0]), file=file, links=fields.get(11, 1),
                            fields=fields)
 
 
@@ -380,13 +382,13 @@ class Restorer:
                 return
         *above, name = e.names
         with self.directory(above) as parent:
-            first = self.linked.get(e.inode) if e.links > 1 else None
+            first = self.linked.get(e.file) if e.links > 1 else None
             if first:
                 with self.directory(first[:-1]) as source:
                     os.link(first[-1], name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
                     return
             self.create(e, parent, name)
-            self.linked[e.inode] = e.names
+            self.linked[e.file] = e.names
 
     def create(self, e, parent, name):
         if e.kind == FILE:

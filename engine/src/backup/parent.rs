@@ -5,10 +5,14 @@ use std::sync::Arc;
 use super::ParentView;
 use super::store::Store;
 use crate::catalog::{CatalogAhead, ListReader};
-use crate::entry::{Content, Entry, Kind, SourceEntry};
+use crate::entry::{Content, Entry, Kind, Metadata, SourceEntry, Timestamp};
 use crate::error::Result;
 use crate::path::EntryPath;
 use crate::repo::Reader;
+
+/// Seconds between two times of the file system with the coarsest ones (FAT). Those that know no more than seconds show by times
+/// without a fraction.
+const COARSEST: i64 = 2;
 
 /// How an entry compares with the previous snapshot's.
 pub(super) enum Compared {
@@ -53,8 +57,7 @@ impl<'r> Parent<'r> {
     /// Compares. A file counts as the same only if every blob of it can still be referred to.
     pub(super) fn compare(&mut self, entry: &SourceEntry, store: &Store) -> Result<Compared> {
         let Some(before) = self.seek(&entry.path)? else { return Ok(Compared::New) };
-        // A file that changed in the moment it was read may keep its times: do not believe those near the last run.
-        let is_old = before.meta.ctime < self.view.started && before.meta.mtime < self.view.started;
+        let is_old = precedes(&before.meta, self.view.started);
         let same = before.kind == entry.kind
             && before.size == entry.size
             && before.meta.inode == entry.meta.inode
@@ -68,6 +71,14 @@ impl<'r> Parent<'r> {
         entry_now.meta = entry.meta.clone();
         Ok(Compared::Same(Box::new(entry_now)))
     }
+}
+
+/// Whether a file cannot have been written to after the last run `started` without its times showing it. One that changed in the
+/// moment it was read may keep them.
+fn precedes(meta: &Metadata, started: Timestamp) -> bool {
+    let step = if meta.ctime.nanos == 0 { COARSEST } else { 0 };
+    let started = Timestamp { seconds: started.seconds.saturating_sub(step), ..started };
+    meta.ctime < started && meta.mtime < started
 }
 
 /// Whether every blob of a content can still be referred to. A list that cannot be read says no.
@@ -91,5 +102,23 @@ pub(super) fn usable(content: &Content, reader: &Reader, store: &Store) -> Resul
             }
             Ok(true)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_near_the_last_run_are_not_believed() {
+        let is_old = |seconds, nanos| {
+            let stamp = Timestamp { seconds, nanos };
+            let meta = Metadata { mtime: stamp, ctime: stamp, ..Metadata::default() };
+            precedes(&meta, Timestamp { seconds: 100, nanos: 500 })
+        };
+        assert!(is_old(100, 499) && is_old(99, 999_999_999));
+        assert!(!is_old(100, 500) && !is_old(101, 0));
+        // Of a file system that knows no fractions, or even seconds only.
+        assert!(!is_old(100, 0) && !is_old(99, 0) && is_old(97, 0));
     }
 }

@@ -215,7 +215,7 @@ impl<'a> Coordinator<'a> {
             while let Ok(result) = self.results.try_recv() {
                 self.take_in(result)?;
             }
-            self.queue.drain(self.store, &**self.monitor)?;
+            self.drain()?;
             while self.queue.len() >= MAX_QUEUED || self.queue.waiting() > MAX_WAITING * self.pack_size() {
                 self.send_pending()?;
                 self.wait_for_result()?;
@@ -248,7 +248,7 @@ impl<'a> Coordinator<'a> {
             while let Ok(result) = self.results.try_recv() {
                 self.take_in(result)?;
             }
-            self.queue.drain(self.store, &**self.monitor)?;
+            self.drain()?;
         }
     }
 
@@ -346,9 +346,13 @@ impl<'a> Coordinator<'a> {
             SourceContent::Stream(lazy) => (lazy, true),
             SourceContent::Stored(stored) => (stored.lazy, false),
         };
-        let Some(entry) = self.queue.push_link(entry) else { return Ok(()) };
         // What a stream says of its size means nothing.
         let weight = if at_once { 0 } else { size.min(self.pack_size()) };
+        // A stream cannot be read later: its source would wait for it.
+        if !at_once && self.queue.may_be_link(&entry) {
+            self.queue.push_link(entry, size, lazy, weight);
+            return Ok(());
+        }
         let slot = self.queue.push_reading(entry, weight);
         // A stream lasts until its source is through: a unit of its own.
         if at_once || self.pending_bytes.saturating_add(size) > UNIT_BYTES {
@@ -371,6 +375,16 @@ impl<'a> Coordinator<'a> {
         self.pending_bytes = 0;
         let sent = self.units.as_ref().is_some_and(|tx| tx.send(unit).is_ok());
         if sent { Ok(()) } else { self.stopped() }
+    }
+
+    /// Moves what is finished into the catalog, and has read what that needs.
+    fn drain(&mut self) -> Result<()> {
+        if let Some(file) = self.queue.drain(self.store, &**self.monitor)? {
+            self.send_pending()?;
+            self.pending.push(file);
+            self.send_pending()?;
+        }
+        Ok(())
     }
 
     /// The other threads are gone: because of a failure, which is the answer then.
@@ -399,13 +413,13 @@ impl<'a> Coordinator<'a> {
             }
             Err(crossbeam_channel::RecvTimeoutError::Disconnected) => self.stopped()?,
         }
-        self.queue.drain(self.store, &**self.monitor)
+        self.drain()
     }
 
     /// Reads what is pending and waits until every entry is in the catalog.
     fn drain_all(&mut self) -> Result<()> {
         self.send_pending()?;
-        self.queue.drain(self.store, &**self.monitor)?;
+        self.drain()?;
         while self.queue.len() > 0 {
             self.wait_for_result()?;
         }

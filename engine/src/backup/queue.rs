@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::read::FileEnd;
+use super::read::{FileEnd, UnitFile};
 use super::store::{Nodes, Store};
 use crate::catalog::{CatalogBuilder, ListBuilder};
-use crate::entry::{Content, Entry, Hole, Kind, Xattrs};
+use crate::entry::{Content, Entry, Hole, Kind, LazyEntry, Metadata, Xattrs};
 use crate::error::Result;
 use crate::format::snapshot::Totals;
 use crate::id::BlobId;
@@ -27,10 +27,16 @@ pub(super) struct BatchResult {
 enum Slot {
     Ready(Box<Entry>),
     Reading(Box<Reading>),
-    /// Another name of a file that comes before.
-    Link(Box<Entry>),
+    /// Another name of a file that comes before; what to read, and its weight, if that turns out not to be the same.
+    Link(Box<Entry>, UnitFile, u64),
     /// Could not be read.
     Lost,
+}
+
+impl Slot {
+    fn reading(entry: Entry, weight: u64) -> Self {
+        Self::Reading(Box::new(Reading { entry, weight, list: ListBuilder::default(), done: false }))
+    }
 }
 
 struct Reading {
@@ -41,13 +47,21 @@ struct Reading {
     done: bool,
 }
 
-#[derive(Clone)]
 struct Linked {
+    meta: Metadata,
     content: Content,
     xattrs: Xattrs,
     holes: Vec<Hole>,
     size: u64,
     left: u64,
+}
+
+impl Linked {
+    /// Whether a name that was seen with these is one of the same file, and of the same state: inode numbers are given out
+    /// again, and a file may be written to between two of its names.
+    fn is(&self, meta: &Metadata, size: u64) -> bool {
+        (self.meta.ctime, self.meta.mtime, self.size) == (meta.ctime, meta.mtime, size)
+    }
 }
 
 /// See the module.
@@ -105,19 +119,20 @@ impl Queue {
         if entry.meta.links > 1 && self.open_links.len() < MAX_LINKS {
             self.open_links.insert((entry.meta.device, entry.meta.inode), number);
         }
-        self.slots.push_back(Slot::Reading(Box::new(Reading { entry, weight, list: ListBuilder::default(), done: false })));
+        self.slots.push_back(Slot::reading(entry, weight));
         number
     }
 
-    /// Takes an entry as another name of a file that has been met before; gives it back if it has not.
-    pub(super) fn push_link(&mut self, entry: Entry) -> Option<Entry> {
+    /// Whether it may be another name of a file that has been met before.
+    pub(super) fn may_be_link(&self, entry: &Entry) -> bool {
         let key = (entry.meta.device, entry.meta.inode);
-        let known = entry.meta.links > 1 && (self.links.contains_key(&key) || self.open_links.contains_key(&key));
-        if !known {
-            return Some(entry);
-        }
-        self.slots.push_back(Slot::Link(Box::new(entry)));
-        None
+        entry.meta.links > 1 && (self.links.contains_key(&key) || self.open_links.contains_key(&key))
+    }
+
+    /// An entry that may be another name of a file that has been met before.
+    pub(super) fn push_link(&mut self, entry: Entry, size: u64, lazy: Box<dyn LazyEntry>, weight: u64) {
+        let slot = self.base + self.slots.len() as u64;
+        self.slots.push_back(Slot::Link(Box::new(entry), UnitFile { slot, size, lazy }, weight));
     }
 
     /// Takes in what became of a batch.
@@ -157,7 +172,7 @@ impl Queue {
                 }
                 (reading.entry.size, reading.entry.xattrs, reading.entry.holes) = (file.size, file.xattrs, file.holes);
                 reading.done = true;
-                file.changed.then(|| "changed while it was read; saved as it was found".to_owned())
+                file.trouble
             }
             Err(message) => {
                 let key = (reading.entry.meta.device, reading.entry.meta.inode);
@@ -173,12 +188,13 @@ impl Queue {
         }
     }
 
-    /// Moves finished entries from the front of the queue into the catalog.
-    pub(super) fn drain(&mut self, store: &Store, monitor: &dyn Monitor) -> Result<()> {
+    /// Moves finished entries from the front of the queue into the catalog. Returns what has to be read for it to go on, beyond
+    /// what is being read already.
+    pub(super) fn drain(&mut self, store: &Store, monitor: &dyn Monitor) -> Result<Option<UnitFile>> {
         loop {
             match self.slots.front() {
-                None => return Ok(()),
-                Some(Slot::Reading(reading)) if !reading.done => return Ok(()),
+                None => return Ok(None),
+                Some(Slot::Reading(reading)) if !reading.done => return Ok(None),
                 Some(_) => {}
             }
             self.base += 1;
@@ -189,9 +205,14 @@ impl Queue {
                     entry.content = reading.list.finish(&mut Nodes(store))?;
                     entry
                 }
-                Some(Slot::Link(entry)) => match self.linked(*entry, monitor) {
-                    Some(entry) => entry,
-                    None => continue,
+                Some(Slot::Link(entry, file, weight)) => match self.linked(*entry, file.size) {
+                    Ok(entry) => entry,
+                    Err(entry) => {
+                        self.base -= 1;
+                        self.waiting += weight;
+                        self.slots.push_front(Slot::reading(*entry, weight));
+                        return Ok(Some(file));
+                    }
                 },
                 Some(Slot::Lost) | None => continue,
             };
@@ -201,17 +222,15 @@ impl Queue {
         }
     }
 
-    fn linked(&mut self, mut entry: Entry, monitor: &dyn Monitor) -> Option<Entry> {
+    /// The entry with the content of the name before; given back if that was another file, or not remembered.
+    fn linked(&mut self, mut entry: Entry, size: u64) -> Result<Entry, Box<Entry>> {
         let key = (entry.meta.device, entry.meta.inode);
-        let Some(linked) = self.links.get_mut(&key) else {
-            self.problems += 1;
-            let message = "another name of a file that could not be read".to_owned();
-            monitor.problem(Problem { subject: format!("/{}", entry.path.display()), message });
-            return None;
+        let Some(linked) = self.links.get(&key).filter(|linked| linked.is(&entry.meta, size)) else {
+            return Err(Box::new(entry));
         };
         (entry.content, entry.xattrs) = (linked.content.clone(), linked.xattrs.clone());
         (entry.holes, entry.size) = (linked.holes.clone(), linked.size);
-        Some(entry)
+        Ok(entry)
     }
 
     fn remember_link(&mut self, entry: &Entry) {
@@ -220,14 +239,16 @@ impl Queue {
         }
         let key = (entry.meta.device, entry.meta.inode);
         self.open_links.remove(&key);
-        if let Some(linked) = self.links.get_mut(&key) {
+        let known = self.links.get_mut(&key);
+        if let Some(linked) = known.filter(|linked| linked.is(&entry.meta, entry.size)) {
             linked.left = linked.left.saturating_sub(1);
             if linked.left == 0 {
                 self.links.remove(&key);
             }
-        } else if self.links.len() < MAX_LINKS {
+        } else if self.links.len() < MAX_LINKS || self.links.contains_key(&key) {
             let (content, xattrs, holes) = (entry.content.clone(), entry.xattrs.clone(), entry.holes.clone());
-            self.links.insert(key, Linked { content, xattrs, holes, size: entry.size, left: entry.meta.links - 1 });
+            let (meta, left) = (entry.meta.clone(), entry.meta.links - 1);
+            self.links.insert(key, Linked { meta, content, xattrs, holes, size: entry.size, left });
         }
     }
 

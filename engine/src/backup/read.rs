@@ -55,8 +55,8 @@ pub(super) struct ReadFile {
     pub(super) size: u64,
     pub(super) xattrs: Xattrs,
     pub(super) holes: Vec<Hole>,
-    /// It changed meanwhile: what was read may never have existed.
-    pub(super) changed: bool,
+    /// It changed meanwhile, so that what was read may never have existed; or something of it is missing.
+    pub(super) trouble: Option<String>,
 }
 
 /// Buffers used again and again.
@@ -161,7 +161,10 @@ impl Cutter<'_> {
 
     fn read_open(&mut self, slot: u64, open: &mut dyn OpenFile) -> io::Result<Result<ReadFile, Stopped>> {
         let (meta, size) = open.stat()?;
-        let xattrs = open.xattrs()?;
+        let (xattrs, mut trouble) = match open.xattrs() {
+            Ok(xattrs) => (xattrs, None),
+            Err(e) => (Vec::new(), Some(format!("cannot read extended attributes: {e}; saved without"))),
+        };
         let holes = open.holes(size, MAX_HOLES)?;
         let data = match self.read_data(slot, open, holes.is_empty())? {
             Ok(data) => data,
@@ -173,7 +176,10 @@ impl Cutter<'_> {
         let changed = total != size || size_after != size || after.mtime != meta.mtime || after.ctime != meta.ctime;
         // A file that shrank below its last hole has no hole there any more.
         let (holes, size) = if total == size { (holes, size) } else { settle(holes, data) };
-        Ok(Ok(ReadFile { meta, size, xattrs, holes, changed }))
+        if changed {
+            trouble.get_or_insert_with(|| "changed while it was read; saved as it was found".to_owned());
+        }
+        Ok(Ok(ReadFile { meta, size, xattrs, holes, trouble }))
     }
 
     fn read_data(&mut self, slot: u64, open: &mut dyn OpenFile, short_is_end: bool) -> io::Result<Result<u64, Stopped>> {

@@ -70,8 +70,6 @@ fn raise_limit() -> u64 {
 pub(super) struct Dir {
     /// Where it is, from the root of the file system.
     pub path: EntryPath,
-    /// Its device.
-    pub device: u64,
     parent: Option<Arc<Dir>>,
     name: CString,
     /// Whether a symlink may lead here: the user named the path.
@@ -84,31 +82,24 @@ pub(super) struct Dir {
 impl Dir {
     /// The root of the file system.
     pub fn top(open: Arc<OpenDirs>) -> std::io::Result<Arc<Self>> {
-        let dir = Self::make(open, EntryPath::root(), None, c"/".into(), false, 0);
+        let dir = Self::make(open, EntryPath::root(), None, c"/".into(), false);
         dir.fd()?;
         Ok(dir)
     }
 
     /// `name` in `parent`, which is a directory as far as known.
-    pub fn child(parent: &Arc<Self>, name: &CStr, path: EntryPath, device: u64) -> Arc<Self> {
-        Self::make(Arc::clone(&parent.open), path, Some(Arc::clone(parent)), name.into(), false, device)
+    pub fn child(parent: &Arc<Self>, name: &CStr, path: EntryPath) -> Arc<Self> {
+        Self::make(Arc::clone(&parent.open), path, Some(Arc::clone(parent)), name.into(), false)
     }
 
     /// Like [`Dir::child`], for a directory above what is walked: a symlink to a directory will do.
     pub fn ancestor(parent: &Arc<Self>, name: &CStr, path: EntryPath) -> Arc<Self> {
-        Self::make(Arc::clone(&parent.open), path, Some(Arc::clone(parent)), name.into(), true, 0)
+        Self::make(Arc::clone(&parent.open), path, Some(Arc::clone(parent)), name.into(), true)
     }
 
-    fn make(
-        open: Arc<OpenDirs>,
-        path: EntryPath,
-        parent: Option<Arc<Self>>,
-        name: CString,
-        follow: bool,
-        device: u64,
-    ) -> Arc<Self> {
+    fn make(open: Arc<OpenDirs>, path: EntryPath, parent: Option<Arc<Self>>, name: CString, follow: bool) -> Arc<Self> {
         let (fd, used) = (Mutex::new(None), AtomicBool::new(false));
-        Arc::new(Self { path, device, parent, name, follow, fd, used, open })
+        Arc::new(Self { path, parent, name, follow, fd, used, open })
     }
 
     /// How many of the files in it a reader may have open, beside those of other readers: one in 32 of the descriptors that

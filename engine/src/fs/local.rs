@@ -25,7 +25,6 @@ pub(super) struct LocalEntry {
     pub listing: Arc<Listing>,
     pub index: usize,
     pub device: u64,
-    pub inode: u64,
     pub owner: Arc<Owner>,
     /// Whether this process may ask to leave the access time alone.
     pub no_atime: bool,
@@ -58,8 +57,9 @@ impl LazyEntry for LocalEntry {
             with_atime()?
         };
         let stat = Stat::of(&fd)?;
-        if stat.file_type() != FileType::RegularFile || (stat.device(), stat.inode()) != (self.device, self.inode) {
-            return Err(io::Error::other("replaced by another file since it was listed"));
+        // Another file that has taken the name since is as good.
+        if stat.file_type() != FileType::RegularFile || stat.device() != self.device {
+            return Err(io::Error::other("no longer the regular file that it was when listed"));
         }
         if stat.size() > 0 {
             let advice = if stat.size() > ANNOUNCED { Advice::Sequential } else { Advice::WillNeed };
@@ -133,7 +133,8 @@ impl OpenFile for LocalFile {
                     filled += count;
                     self.at += count as u64;
                     // No question whether more follows: had the file grown, its times would tell.
-                    if count < wanted && self.at >= self.size {
+                    // Files of the kernel have data, and no size.
+                    if count < wanted && self.at >= self.size && self.size > 0 {
                         break;
                     }
                 }

@@ -2,6 +2,7 @@
 
 mod fence;
 mod kinds;
+mod links;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -96,7 +96,8 @@ pub enum Work {
 
 /// What all threads of a walk share.
 pub struct Common {
-    one_file_system: bool,
+    /// File systems to stay on; none: any.
+    devices: Option<Vec<u64>>,
     tags: Vec<Vec<u8>>,
     filter: Option<Arc<dyn PathFilter>>,
     monitor: Arc<dyn Monitor>,
@@ -106,13 +107,13 @@ pub struct Common {
 
 impl Common {
     pub fn new(
-        one_file_system: bool,
+        devices: Option<Vec<u64>>,
         tags: Vec<Vec<u8>>,
         filter: Option<Arc<dyn PathFilter>>,
         monitor: Arc<dyn Monitor>,
     ) -> Self {
         let user = rustix::process::geteuid().as_raw();
-        Self { one_file_system, tags, filter, monitor, names: Arc::new(Names::load()), user }
+        Self { devices, tags, filter, monitor, names: Arc::new(Names::load()), user }
     }
 
     /// Reports trouble with an entry.
@@ -247,9 +248,9 @@ impl Lister {
         if self.is_excluded(&path, is_dir) {
             return None;
         }
-        let inside = is_dir && (!self.common.one_file_system || stat.device() == dir.device);
+        let inside = is_dir && self.common.devices.as_ref().is_none_or(|devices| devices.contains(&stat.device()));
         let contents = inside.then(|| {
-            let child = Dir::child(dir, name, path.clone(), stat.device());
+            let child = Dir::child(dir, name, path.clone());
             Slot::new(path.clone(), Work::List(child))
         });
         let entry = self.entry(fd, listing, index, path, &stat)?;
@@ -291,7 +292,6 @@ impl Lister {
             listing: Arc::clone(listing),
             index,
             device: stat.device(),
-            inode: stat.inode(),
             owner,
             no_atime: self.common.user == 0 || self.common.user == stat.uid(),
         });

@@ -12,9 +12,9 @@ mod roots;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -26,6 +26,7 @@ use self::ahead::{Ahead, Slot};
 use self::list::{Batch, Common, Item, Lister};
 use crate::entry::{EntrySource, SourceEntry};
 use crate::error::{Error, Result};
+use crate::fs::meta::Stat;
 use crate::monitor::Monitor;
 
 /// Entries between two looks at whether the user wants to stop.
@@ -83,6 +84,12 @@ impl From<Batch> for Open {
     }
 }
 
+/// The file system that a path is on; one that cannot be looked at is told of elsewhere.
+fn device(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    Stat::at(rustix::fs::CWD, &path).ok().map(|stat| stat.device())
+}
+
 impl WalkSource {
     /// Looks at the roots and starts reading ahead. Roots that cannot be used are problems; fails if none can be used,
     /// or if one is no absolute path.
@@ -94,7 +101,9 @@ impl WalkSource {
 
     fn with_threads(options: WalkOptions, monitor: Arc<dyn Monitor>, threads: usize) -> Result<Self> {
         let tags = options.exclude_if_present.iter().map(|tag| tag.as_bytes().to_vec()).collect();
-        let common = Arc::new(Common::new(options.one_file_system, tags, options.filter, Arc::clone(&monitor)));
+        // Those of all roots: one may lie within another, on a file system of its own.
+        let devices = options.one_file_system.then(|| options.roots.iter().filter_map(|root| device(root)).collect());
+        let common = Arc::new(Common::new(devices, tags, options.filter, Arc::clone(&monitor)));
         let ahead = Arc::new(Ahead::default());
         let mut lister = Lister::new(Arc::clone(&common), Arc::clone(&ahead));
         let first = roots::examine(&options.roots, &mut lister)?;

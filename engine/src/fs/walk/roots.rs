@@ -112,7 +112,7 @@ fn root_item(
     lister: &mut Lister,
 ) -> std::io::Result<Option<Item>> {
     let contents = (stat.file_type() == FileType::Directory).then(|| {
-        let dir = Dir::child(parent, name, path.clone(), stat.device());
+        let dir = Dir::child(parent, name, path.clone());
         Slot::new(path.clone(), Work::List(dir))
     });
     let listing = Listing::single(Arc::clone(parent), name);

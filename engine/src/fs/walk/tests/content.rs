@@ -1,7 +1,7 @@
 //! Content and attributes of what a walk delivers.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, XattrFlags, mkfifoat, setxattr};
@@ -10,7 +10,7 @@ use super::{find, options, walk};
 use crate::entry::Hole;
 
 #[test]
-fn what_took_a_files_place_is_not_read() {
+fn only_another_file_in_a_files_place_is_read() {
     let temp = tempfile::tempdir().unwrap();
     let names = ["gone", "fifo", "link", "other", "dir"];
     for name in names {
@@ -27,9 +27,15 @@ fn what_took_a_files_place_is_not_read() {
     symlink("/etc/passwd", temp.path().join("link")).unwrap();
     fs::write(temp.path().join("other"), b"y").unwrap();
     fs::create_dir(temp.path().join("dir")).unwrap();
-    for name in names {
-        assert!(find(&entries, &temp.path().join(name)).content.lazy().unwrap().open().is_err(), "{name}");
+    let open = |name| find(&entries, &temp.path().join(name)).content.lazy().unwrap().open();
+    for name in ["gone", "fifo", "link", "dir"] {
+        assert!(open(name).is_err(), "{name}");
     }
+    // Editors replace files all the time.
+    let (mut other, mut buffer) = (open("other").unwrap(), [0; 9]);
+    assert_eq!((other.read(&mut buffer).unwrap(), buffer[0]), (1, b'y'));
+    let inode = fs::metadata(temp.path().join("other")).unwrap().ino();
+    assert_eq!(other.stat().unwrap().0.inode, inode);
 }
 
 #[test]

@@ -212,8 +212,8 @@ fn reopens_directories_beyond_the_number_kept_open() {
     fs::create_dir_all(&path).unwrap();
     let mut chain = Vec::new();
     for name in path.components().skip(1) {
-        let name = std::ffi::CString::new(name.as_os_str().as_bytes()).unwrap();
-        dir = crate::fs::dirs::Dir::child(&dir, &name, EntryPath::root(), 0);
+        let name = CString::new(name.as_os_str().as_bytes()).unwrap();
+        dir = crate::fs::dirs::Dir::child(&dir, &name, EntryPath::root());
         chain.push(Arc::clone(&dir));
     }
     for _ in 0..3 {
@@ -289,6 +289,10 @@ fn other_file_systems_are_stored_as_empty_mount_points() {
     assert!(paths.contains(&"shm".to_owned()));
     assert!(!paths.iter().any(|path| path.starts_with("shm/")));
     let (entries, _) = walk(WalkOptions { one_file_system: true, ..options(marker.path()) });
+    assert!(entries.iter().any(|entry| entry.path == entry_path(marker.path())));
+    // A root within another one, on its own file system.
+    let roots = vec!["/dev".into(), marker.path().into()];
+    let (entries, _) = walk(WalkOptions { roots, one_file_system: true, ..options(Path::new("/dev")) });
     assert!(entries.iter().any(|entry| entry.path == entry_path(marker.path())));
 }
 
