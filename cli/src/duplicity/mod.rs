@@ -51,7 +51,7 @@ pub fn run(args: Vec<OsString>, cancelled: &Arc<AtomicBool>) -> ExitCode {
             code.into()
         }
         Err(failure) => {
-            log.fatal(failure.code, "", &failure.message);
+            log.fatal(failure.code, &failure.args, &failure.message);
             failure.code.into()
         }
     }

@@ -71,6 +71,8 @@ pub struct Failure {
     pub code: u8,
     /// What happened, for people.
     pub message: String,
+    /// What stands behind the code in the stanza.
+    pub args: String,
 }
 
 /// Shorthand for results of this module.
@@ -79,7 +81,14 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure with a code.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), args: String::new() }
+    }
+
+    /// The same with something for programs.
+    #[must_use]
+    pub fn with_args(mut self, args: impl Into<String>) -> Self {
+        self.args = args.into();
+        self
     }
 }
 

@@ -182,19 +182,25 @@ fn now() -> String {
     format!("{} ", jiff::Timestamp::now().to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S"))
 }
 
-/// A path as the arguments of stanzas have it: in single quotes, what is special escaped.
+/// A path as the arguments of stanzas have it: in single quotes, escaped as by Python's `unicode-escape`. Bytes that are not
+/// UTF-8 are the surrogates that Python has for them.
 #[must_use]
 pub fn quoted(path: &[u8]) -> String {
     let mut text = String::from("'");
-    for byte in path {
-        match byte {
-            b'\\' | b'\'' => text.extend(['\\', char::from(*byte)]),
-            b'\n' => text += "\\n",
-            b'\r' => text += "\\r",
-            b'\t' => text += "\\t",
-            0x20..=0x7e => text.push(char::from(*byte)),
-            _ => text += &format!("\\x{byte:02x}"),
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match (c, u32::from(c)) {
+                ('\\', _) => text += r"\\",
+                ('\t', _) => text += r"\t",
+                ('\n', _) => text += r"\n",
+                ('\r', _) => text += r"\r",
+                (' '..='~', _) if c != '\'' => text.push(c),
+                (_, number @ ..=0xff) => text += &format!(r"\x{number:02x}"),
+                (_, number @ ..=0xffff) => text += &format!(r"\u{number:04x}"),
+                (_, number) => text += &format!(r"\U{number:08x}"),
+            }
         }
+        chunk.invalid().iter().for_each(|byte| text += &format!(r"\udc{byte:02x}"));
     }
     text + "'"
 }
@@ -257,6 +263,7 @@ mod tests {
 
     #[test]
     fn paths_in_stanzas() {
-        assert_eq!(quoted(b"a b'\\\n\xff"), "'a b\\'\\\\\\n\\xff'");
+        assert_eq!(quoted(b"a b'\\\n\xff\x01\x7f"), r"'a b\x27\\\n\udcff\x01\x7f'");
+        assert_eq!(quoted("\t\r\u{a0}é€\u{1f600}".as_bytes()), r"'\t\r\xa0\xe9\u20ac\U0001f600'");
     }
 }

@@ -5,6 +5,7 @@
 
 mod backup;
 mod cache;
+mod chosen;
 mod context;
 mod failure;
 pub mod log;

@@ -1,7 +1,7 @@
 //! `restore`: the files of a time, written below a folder.
 //!
-//! FORMAT §11 and §16.3. Trouble with one file is a warning and no failure, as in duplicity; trouble with the archive ends the
-//! command.
+//! FORMAT §11 and §16.3. Trouble with one file is a warning and no failure, as in duplicity, unless what was there was to be
+//! written over; trouble with the archive ends the command.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,14 @@ use engine::entry::{Kind, Metadata, Owner, Timestamp};
 use engine::fs::{DestOptions, Destination};
 use engine::path::EntryPath;
 
+use super::chosen::Chosen;
 use super::context::Context;
 use super::failure::{Failure, Result, code};
 use super::log::{Level, code as stanza, quoted};
 use super::names::Names;
 use super::replay::{Item, Replay, Replayed, volumes};
-use super::select::{Candidate, Selection, Verdict};
+use super::select::{Selection, canonical};
+use super::verify::header_word;
 use crate::tar::Header;
 
 /// Bytes that are written at a time.
@@ -33,6 +35,8 @@ pub fn run(context: &Context, target: &Path) -> Result<u8> {
     }
     check_target(context, target)?;
     let below = below(context)?;
+    let renames = renames(context)?;
+    let mut chosen = Chosen::new(Selection::of_archive(&context.options.rules, context.options.null_separator)?);
     let collection = context.collection()?;
     context.say_last_full(&collection);
     let sets = context.wanted_sets(&collection)?;
@@ -44,16 +48,18 @@ pub fn run(context: &Context, target: &Path) -> Result<u8> {
         }
         return Ok(0);
     }
-    let selection = Selection::new(Path::new("."), &context.options.rules, context.options.null_separator)?;
     let mut replay = Replay::new(context, &sets, &below)?;
     let mut restore = Restore::new(context, target);
     while let Some(item) = replay.next()? {
         context.check_cancelled()?;
         match item {
             Item::Entry(entry) => {
-                let Some(path) = entry.path.strip(&below) else { continue };
-                if path.is_root() || selected(&selection, &path, &entry) {
-                    restore.entry(&mut replay, &entry, &renamed(context, path))?;
+                if !entry.path.is_within(&below) {
+                    continue;
+                }
+                for entry in chosen.take(entry) {
+                    let path = entry.path.strip(&below).unwrap_or_default();
+                    restore.entry(&mut replay, &entry, &renamed(&renames, path))?;
                 }
             }
             Item::Lost(path, why) if path.is_within(&below) => {
@@ -63,23 +69,32 @@ pub fn run(context: &Context, target: &Path) -> Result<u8> {
         }
     }
     restore.finish()?;
-    if restore.restored > 0 {
-        return Ok(0);
+    match (restore.failed, restore.restored) {
+        (failed @ 1.., _) if context.options.force => {
+            let text =
+                format!("Files that could not be written: {failed}. Something is in their way; the warnings above name them.");
+            Err(Failure::new(code::RESTORE_PATH_EXISTS, text))
+        }
+        (_, 0) => Err(nothing_restored(context)),
+        _ => Ok(0),
     }
+}
+
+fn nothing_restored(context: &Context) -> Failure {
     match &context.options.path_to_restore {
         Some(path) => {
             let text = format!("{} not found in archive - no files restored.", engine::path::display_bytes(path));
-            Err(Failure::new(code::PATH_NOT_FOUND, text))
+            Failure::new(code::PATH_NOT_FOUND, text)
         }
-        None => Err(Failure::new(code::NOTHING_RESTORED, "No files found in archive - nothing restored.")),
+        None => Failure::new(code::NOTHING_RESTORED, "No files found in archive - nothing restored."),
     }
 }
 
 /// The path whose contents are wanted; the root for all.
 pub(super) fn below(context: &Context) -> Result<EntryPath> {
     let given = context.options.path_to_restore.as_deref().unwrap_or_default();
-    let canonical = super::select::canonical(given);
-    let path = if canonical == b"." { Vec::new() } else { canonical };
+    let path = canonical(given);
+    let path = if path == b"." { Vec::new() } else { path };
     let wrong = |why: &dyn std::fmt::Display| {
         let text = format!("'{}' is no path in a backup: {why}", engine::path::display_bytes(given));
         Failure::new(code::USER, text)
@@ -104,60 +119,27 @@ fn check_target(context: &Context, target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn renamed(context: &Context, path: EntryPath) -> EntryPath {
-    for (from, to) in &context.options.renames {
-        let (Ok(from), Ok(to)) = (EntryPath::new(&from[..]), EntryPath::new(&to[..])) else { continue };
-        if let Some(rest) = path.strip(&from) {
-            let slash: &[u8] = if to.is_root() || rest.is_root() { b"" } else { b"/" };
-            let joined = [to.as_bytes(), slash, rest.as_bytes()].concat();
-            return EntryPath::new(joined).unwrap_or(path);
-        }
-    }
-    path
+/// What `--rename` gives other paths. What renames the root is no rename, as in duplicity.
+fn renames(context: &Context) -> Result<Vec<(EntryPath, EntryPath)>> {
+    let path = |given: &[u8]| {
+        let path = canonical(given);
+        let path = path.strip_prefix(b"/").unwrap_or(&path);
+        EntryPath::new(if path == b"." { b"" } else { path }).map_err(|error| {
+            let text = format!("--rename: '{}' is no path in a backup: {error}", engine::path::display_bytes(given));
+            Failure::new(code::USER, text)
+        })
+    };
+    let pairs = context.options.renames.iter().map(|(from, to)| Ok((path(from)?, path(to)?)));
+    let is_rename = |pair: &Result<(EntryPath, _)>| !pair.as_ref().is_ok_and(|(from, _)| from.is_root());
+    pairs.filter(is_rename).collect()
 }
 
-struct Archived<'e>(&'e Replayed);
-
-impl Candidate for Archived<'_> {
-    fn is_dir(&self) -> bool {
-        self.0.kind == Kind::Directory
-    }
-    fn metadata(&self) -> Option<std::fs::Metadata> {
-        None
-    }
-    fn holds(&self, _: &[u8]) -> bool {
-        false
-    }
-}
-
-/// Rules are about paths in the archive; missing directories are made where something in them is wanted.
-fn selected(selection: &Selection, path: &EntryPath, entry: &Replayed) -> bool {
-    if selection.is_empty() {
-        return true;
-    }
-    // What an excluded directory holds is excluded with it.
-    let mut above = path.parent();
-    while let Some(dir) = above.filter(|dir| !dir.is_root()) {
-        if selection.judge(dir.as_bytes(), &Folder) == Verdict::Exclude {
-            return false;
-        }
-        above = dir.parent();
-    }
-    selection.judge(path.as_bytes(), &Archived(entry)) == Verdict::Include
-}
-
-struct Folder;
-
-impl Candidate for Folder {
-    fn is_dir(&self) -> bool {
-        true
-    }
-    fn metadata(&self) -> Option<std::fs::Metadata> {
-        None
-    }
-    fn holds(&self, _: &[u8]) -> bool {
-        false
-    }
+/// The longest path that is renamed counts, and the last that was given for it.
+fn renamed(renames: &[(EntryPath, EntryPath)], path: EntryPath) -> EntryPath {
+    let fitting = renames.iter().filter_map(|(from, to)| Some((from, to, path.strip(from)?)));
+    let Some((_, to, rest)) = fitting.max_by_key(|(from, ..)| from.as_bytes().len()) else { return path };
+    let slash: &[u8] = if to.is_root() || rest.is_root() { b"" } else { b"/" };
+    EntryPath::new([to.as_bytes(), slash, rest.as_bytes()].concat()).unwrap_or(path)
 }
 
 /// Where entries go.
@@ -171,6 +153,8 @@ struct Restore<'c> {
     context: &'c Context,
     target: PathBuf,
     place: Option<Place>,
+    /// Entries that could not be written.
+    failed: u64,
     /// Directories whose contents are coming, with what they get behind them.
     open: Vec<(EntryPath, Metadata)>,
     names: Names,
@@ -182,7 +166,7 @@ impl<'c> Restore<'c> {
     fn new(context: &'c Context, target: &Path) -> Self {
         let names = if context.options.numeric_owner { Names::numeric() } else { Names::load() };
         let target = super::select::canonical_path(target);
-        Self { context, target, place: None, open: Vec::new(), names, buffer: vec![0; BUFFER], restored: 0 }
+        Self { context, target, place: None, failed: 0, open: Vec::new(), names, buffer: vec![0; BUFFER], restored: 0 }
     }
 
     /// The place of the first entry decides: a directory becomes the target, anything else gets its name.
@@ -215,7 +199,11 @@ impl<'c> Restore<'c> {
         let Some(place) = &self.place else { return Ok(()) };
         let at = if path.is_root() { place.prefix.clone() } else { path.clone() };
         let meta = self.metadata(&entry.header);
-        context.log.say(Level::INFO, stanza::PATCH_WRITING, &quoted(path.as_bytes()), &format!("Writing {}", path.display()));
+        if !path.is_root() {
+            let (args, word) = (quoted(path.as_bytes()), header_word(&entry.header));
+            let text = format!("Writing {} of type {word}", path.display());
+            context.log.say(Level::INFO, stanza::PATCH_WRITING, &format!("{args} {word}"), &text);
+        }
         let warnings = match &entry.kind {
             Kind::Directory => place.destination.make_dir(&at).map(|()| {
                 self.open.push((at.clone(), meta));
@@ -255,6 +243,7 @@ impl<'c> Restore<'c> {
             }
             Err(error) if error.is_full() => Err(Failure::new(code::BACKEND_FULL, error.to_string())),
             Err(error) => {
+                self.failed += 1;
                 self.context.warn_of(
                     stanza::CANNOT_PROCESS,
                     path.as_bytes(),

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use engine::monitor::{Monitor, Problem};
 
-use super::log::{Level, Log};
+use super::log::{Level, Log, quoted};
 use super::options::{BackupKind, Options};
+use super::select::Rule;
 use super::*;
 use crate::export::Sealing;
 use crate::import::Archive;
@@ -87,12 +90,18 @@ impl Place {
         backup::run(&context, kind, &self.path("source"))
     }
 
+    /// Restores the last state into a folder of that name.
+    fn restore(&self, name: &str, change: impl FnOnce(&mut Options)) -> Result<u8> {
+        let mut context = self.context(1000);
+        change(&mut context.options);
+        restore::run(&context, &self.path(name))
+    }
+
     /// Writes a file of the source, as if at that time.
     fn write(&self, name: &str, text: &str, seconds: u64) {
         let mut file = fs::File::create(self.path("source").join(name)).expect("creates");
         file.write_all(text.as_bytes()).expect("writes");
-        let start = std::time::UNIX_EPOCH + std::time::Duration::from_secs(START.unsigned_abs());
-        file.set_modified(start + std::time::Duration::from_secs(seconds)).expect("sets the time");
+        file.set_modified(at(seconds)).expect("sets the time");
     }
 
     /// Names of the archive's files that end so.
@@ -102,6 +111,14 @@ impl Place {
         names.sort();
         names
     }
+}
+
+fn at(seconds: u64) -> SystemTime {
+    std::time::UNIX_EPOCH + Duration::from_secs(START.unsigned_abs() + seconds)
+}
+
+fn rule(include: bool, pattern: &str) -> Rule {
+    Rule::Pattern { include, pattern: pattern.into() }
 }
 
 fn full(seconds: i64) -> SetTimes {
@@ -280,4 +297,87 @@ fn what_lies_open_beside_encrypted_volumes_is_not_believed() {
     let set = context.collection().expect("lists").chains()[0].sets()[0].clone();
     let failure = context.signatures(&set).err().expect("refused");
     assert!(failure.message.contains("sigtar.gz is not encrypted"), "{failure}");
+}
+
+/// A source with a folder `d` that is not as folders usually are, and its backup.
+fn with_a_folder() -> Place {
+    let place = Place::new();
+    let source = place.path("source");
+    ["d", "e"].iter().for_each(|name| fs::create_dir(source.join(name)).expect("makes"));
+    ["d/pub", "d/priv", "e/priv", "f"].iter().for_each(|name| place.write(name, "text", 20));
+    place.write("old", "text", 0);
+    fs::set_permissions(source.join("d"), fs::Permissions::from_mode(0o710)).expect("sets the mode");
+    fs::File::open(source.join("d")).and_then(|dir| dir.set_modified(at(10))).expect("sets the time");
+    place.backup(0, BackupKind::Full).expect("backs up");
+    place
+}
+
+#[test]
+fn folders_that_lead_to_what_is_selected_are_as_they_were() {
+    let place = with_a_folder();
+    let rules = vec![rule(true, "**/pub"), rule(false, "**")];
+    assert_eq!(place.restore("restored", |options| options.rules = rules).expect("restores"), 0);
+    let target = place.path("restored");
+    for (dir, held) in [("", true), ("d", true), ("d/pub", true), ("d/priv", false), ("e", false), ("f", false), ("old", false)] {
+        assert_eq!(target.join(dir).exists(), held, "{dir}");
+    }
+    let found = fs::metadata(target.join("d")).expect("there");
+    assert_eq!((found.permissions().mode() & 0o7777, found.modified().expect("a time")), (0o710, at(10)));
+}
+
+#[test]
+fn rules_of_a_restore_are_about_the_archive() {
+    let place = with_a_folder();
+    let rules = vec![Rule::OlderThan(START + 5)];
+    place.restore("newer", |options| options.rules = rules).expect("restores");
+    assert!(place.path("newer/f").exists() && place.path("newer/d/pub").exists() && !place.path("newer/old").exists());
+    let failure = place.restore("nothing", |options| options.rules = vec![rule(false, "**")]).expect_err("nothing there");
+    assert_eq!(failure.code, code::NOTHING_RESTORED, "{failure}");
+    for dry_run in [false, true] {
+        let failure = place.restore("refused", |options| {
+            options.rules = vec![rule(false, "/d")];
+            options.dry_run = dry_run;
+        });
+        assert_eq!(failure.expect_err("refused").code, 14);
+    }
+    assert!(!place.path("nothing").exists() && !place.path("refused").exists());
+}
+
+#[test]
+fn renames_are_about_paths() {
+    let place = with_a_folder();
+    let restore = |target: &str, pairs: &[(&str, &str)]| {
+        let renames = pairs.iter().map(|(from, to)| (from.as_bytes().to_vec(), to.as_bytes().to_vec())).collect();
+        place.restore(target, |options| options.renames = renames)
+    };
+    restore("moved", &[("d/", "./x//y/"), ("d/priv", "z"), (".", "nowhere"), ("", "nowhere")]).expect("restores");
+    assert!(place.path("moved/x/y/pub").exists() && place.path("moved/z").exists() && place.path("moved/e/priv").exists());
+    assert!(!place.path("moved/d").exists() && !place.path("moved/nowhere").exists());
+    restore("top", &[("d", ".")]).expect("restores");
+    assert!(place.path("top/pub").exists() && !place.path("top/d").exists());
+    for pair in [("../d", "x"), ("d", "x/../y")] {
+        assert_eq!(restore("refused", &[pair]).expect_err("refused").code, code::USER);
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_force_is_no_success() {
+    let place = with_a_folder();
+    fs::create_dir_all(place.path("restored/f/x")).expect("makes");
+    let failure = place.restore("restored", |options| options.force = true).expect_err("in the way");
+    assert_eq!(failure.code, code::RESTORE_PATH_EXISTS, "{failure}");
+    assert!(place.path("restored/f/x").is_dir() && place.path("restored/d/pub").exists() && place.path("restored/old").exists());
+    fs::remove_dir_all(place.path("restored/f")).expect("removes");
+    assert_eq!(place.restore("restored", |options| options.force = true).expect("restores"), 0);
+}
+
+#[test]
+fn another_source_is_named_for_programs() {
+    let place = with_a_folder();
+    let context = place.context(10);
+    let other = place.path("source/d");
+    let failure = backup::run(&context, BackupKind::Auto, &other).expect_err("refused");
+    let text = |path: &std::path::Path| quoted(&verify::source_text(path));
+    assert_eq!(failure.code, code::SOURCE_MISMATCH, "{failure}");
+    assert_eq!(failure.args, format!("{} {}", text(&other), text(&place.path("source"))));
 }

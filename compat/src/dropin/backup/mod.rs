@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::failure::{Failure, Result, code};
+use super::log::quoted;
 use super::options::BackupKind;
 use super::source::{Tally, Walk};
 use crate::export::ExportOptions;
@@ -122,13 +123,14 @@ fn check_base(context: &Context, base: &Base, source: &Path) -> Result<()> {
         return Ok(());
     }
     let show = |bytes: &[u8]| engine::path::display_bytes(bytes);
+    let both = |own: &[u8], before: &[u8]| format!("{} {}", quoted(own), quoted(before));
     let own = host_name().unwrap_or_default();
     if let Some(host) = manifest.host.as_ref().filter(|host| host.as_slice() != own.as_bytes()) {
         let text = format!(
             "Fatal Error: Backup source host has changed.\nCurrent hostname: {own}\nPrevious hostname: {}\n\n{MISMATCH}",
             show(host)
         );
-        return Err(Failure::new(code::HOST, text));
+        return Err(Failure::new(code::HOST, text).with_args(both(own.as_bytes(), host)));
     }
     let own = super::verify::source_text(source);
     if let Some(before) = manifest.source.as_ref().filter(|before| **before != own) {
@@ -137,7 +139,7 @@ fn check_base(context: &Context, base: &Base, source: &Path) -> Result<()> {
             show(&own),
             show(before)
         );
-        return Err(Failure::new(code::SOURCE_MISMATCH, text));
+        return Err(Failure::new(code::SOURCE_MISMATCH, text).with_args(both(&own, before)));
     }
     Ok(())
 }

@@ -19,12 +19,8 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// Of a shell pattern. `ignorecase:` in front, and `fold`, make case count for nothing.
+    /// Of a shell pattern. `fold` makes case count for nothing.
     pub fn glob(text: &[u8], fold: bool) -> Result<Self, SelectError> {
-        let (text, fold) = match prefixed(text, b"ignorecase:") {
-            Some(rest) => (rest, true),
-            None => (text, fold),
-        };
         let everything = text == b"**";
         let (text, only_dirs): (Vec<u8>, bool) = match text {
             b"/" => (b"/**".to_vec(), false),
@@ -84,10 +80,13 @@ fn compile(text: &str, fold: bool) -> Result<Regex, SelectError> {
     built.map_err(|error| SelectError::Regexp(error.to_string().replace('\n', " ")))
 }
 
-/// The rest behind a word in any case.
-fn prefixed<'t>(text: &'t [u8], word: &[u8]) -> Option<&'t [u8]> {
-    let (head, rest) = text.split_at_checked(word.len())?;
-    head.eq_ignore_ascii_case(word).then_some(rest)
+/// A shell pattern without `ignorecase:` in front, and whether case counts for nothing in it.
+pub(super) fn case(text: &[u8], fold: bool) -> (&[u8], bool) {
+    const WORD: &[u8] = b"ignorecase:";
+    match text.split_at_checked(WORD.len()) {
+        Some((head, rest)) if head.eq_ignore_ascii_case(WORD) => (rest, true),
+        _ => (text, fold),
+    }
 }
 
 fn or_root(text: Vec<u8>) -> Vec<u8> {

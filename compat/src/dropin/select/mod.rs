@@ -1,7 +1,9 @@
 //! Which files of a source belong to a backup: rules in order, the first that decides counts.
 //!
-//! FORMAT §15. Paths are compared as text: the source as it was given, a slash, and the path below it.
+//! FORMAT §15. Paths are compared as text: the source as it was given, a slash, and the path below it; those of an archive as
+//! they are listed.
 
+mod candidate;
 mod dialect;
 mod filelist;
 mod glob;
@@ -9,14 +11,14 @@ mod glob;
 #[cfg(test)]
 mod tests;
 
-use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use regex::bytes::Regex;
 
+pub use self::candidate::{Attributes, Candidate, Local};
 use self::glob::Pattern;
 
 /// An option of the selection.
@@ -91,6 +93,15 @@ pub enum SelectError {
         /// The source.
         source_dir: String,
     },
+    /// A pattern for a restore that no path of an archive has.
+    #[error(
+        "the pattern '{0}' can match nothing in an archive: patterns of a restore are relative to the archive's root, as \
+         list-current-files prints paths, without '.' and '..'"
+    )]
+    Archive(String),
+    /// A rule that asks for more than an archive knows.
+    #[error("{0} cannot be used with restore")]
+    NotForRestore(&'static str),
     /// A list that cannot be read.
     #[error("cannot read the file list {file}: {error}")]
     Filelist {
@@ -115,10 +126,10 @@ impl SelectError {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::Prefix { .. } => 14,
+            Self::Prefix { .. } | Self::Archive(_) => 14,
             Self::Glob(_) => 15,
             Self::Redundant => 16,
-            Self::Filelist { .. } => 23,
+            Self::Filelist { .. } | Self::NotForRestore(_) => 23,
             // To duplicity, an accident.
             Self::Regexp(_) => 30,
             Self::RedundantFilter => 70,
@@ -138,38 +149,6 @@ pub enum Verdict {
     Exclude,
 }
 
-/// A path that is asked about.
-pub trait Candidate {
-    /// Whether it is a directory.
-    fn is_dir(&self) -> bool;
-    /// Its attributes, a link not followed; `None` if they cannot be had.
-    fn metadata(&self) -> Option<Metadata>;
-    /// Whether a directory has an entry of this name.
-    fn holds(&self, name: &[u8]) -> bool;
-}
-
-/// A path of this machine.
-pub struct Local<'p> {
-    /// Where it is.
-    pub path: &'p Path,
-    /// Whether it is a directory.
-    pub is_dir: bool,
-}
-
-impl Candidate for Local<'_> {
-    fn is_dir(&self) -> bool {
-        self.is_dir
-    }
-
-    fn metadata(&self) -> Option<Metadata> {
-        std::fs::symlink_metadata(self.path).ok()
-    }
-
-    fn holds(&self, name: &[u8]) -> bool {
-        self.path.join(std::ffi::OsStr::from_bytes(name)).symlink_metadata().is_ok()
-    }
-}
-
 #[derive(Debug)]
 enum Judge {
     Pattern { include: bool, pattern: Pattern },
@@ -180,11 +159,11 @@ enum Judge {
     OlderThan(i64),
 }
 
-/// The rules of a source.
+/// The rules of a source, or of an archive.
 #[derive(Debug)]
 pub struct Selection {
-    /// The source as it was given, without what counts for nothing.
-    base: Vec<u8>,
+    /// The source as it was given, without what counts for nothing; `None` for an archive.
+    base: Option<Vec<u8>>,
     judges: Vec<Judge>,
 }
 
@@ -202,23 +181,38 @@ impl Selection {
     ///
     /// A rule that makes no sense, or a list that cannot be read.
     pub fn new(source: &Path, rules: &[Rule], null_separator: bool) -> Result<Self, SelectError> {
-        let mut selection = Self { base: canonical(source.as_os_str().as_bytes()), judges: Vec::new() };
-        let mut reading = Reading { filter: Filter::Globbing, fold: false, null_separator };
         let device = std::fs::metadata(source).ok().map(|found| found.dev());
-        check_filters(rules)?;
-        for rule in rules {
-            selection.take(rule, &mut reading, device)?;
-        }
-        match selection.judges.last() {
-            Some(Judge::Pattern { include: true, .. } | Judge::Regexp { include: true, .. }) => Err(SelectError::Redundant),
-            _ => Ok(selection),
+        let base = canonical(source.as_os_str().as_bytes());
+        Self { base: Some(base), judges: Vec::new() }.with(rules, null_separator, device)
+    }
+
+    /// Takes the rules for a restore in: they are about paths as `list-current-files` prints them.
+    ///
+    /// # Errors
+    ///
+    /// A rule that makes no sense or cannot be answered from an archive, or a list that cannot be read.
+    pub fn of_archive(rules: &[Rule], null_separator: bool) -> Result<Self, SelectError> {
+        let unknown = rules.iter().find_map(|rule| match rule {
+            Rule::IfPresent(_) => Some("--exclude-if-present"),
+            Rule::OtherFilesystems => Some("--exclude-other-filesystems"),
+            _ => None,
+        });
+        match unknown {
+            Some(option) => Err(SelectError::NotForRestore(option)),
+            None => Self { base: None, judges: Vec::new() }.with(rules, null_separator, None),
         }
     }
 
-    /// The source as it was given, without empty parts and dots.
-    #[must_use]
-    pub fn base(&self) -> &[u8] {
-        &self.base
+    fn with(mut self, rules: &[Rule], null_separator: bool, device: Option<u64>) -> Result<Self, SelectError> {
+        let mut reading = Reading { filter: Filter::Globbing, fold: false, null_separator };
+        check_filters(rules)?;
+        for rule in rules {
+            self.take(rule, &mut reading, device)?;
+        }
+        match self.judges.last() {
+            Some(Judge::Pattern { include: true, .. } | Judge::Regexp { include: true, .. }) => Err(SelectError::Redundant),
+            _ => Ok(self),
+        }
     }
 
     /// Whether there is no rule at all.
@@ -266,24 +260,44 @@ impl Selection {
                 self.judges.push(Judge::Regexp { include, regex: glob::regexp(text, reading.fold)? });
                 return Ok(());
             }
-            Filter::Literal => Pattern::literal(text, reading.fold)?,
-            _ => Pattern::glob(text, reading.fold)?,
+            Filter::Literal => Pattern::literal(self.within(text)?, reading.fold)?,
+            _ => {
+                let (text, fold) = glob::case(text, reading.fold);
+                Pattern::glob(self.within(text)?, fold)?
+            }
         };
-        if !pattern.covers(&self.base, true) && !pattern.leads(&self.base) {
+        if let Some(base) = self.base.as_ref().filter(|base| !pattern.covers(base, true) && !pattern.leads(base)) {
             let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            return Err(SelectError::Prefix { pattern: show(text), source_dir: show(&self.base) });
+            return Err(SelectError::Prefix { pattern: show(text), source_dir: show(base) });
         }
         self.judges.push(Judge::Pattern { include, pattern });
         Ok(())
     }
 
-    /// The text that rules see of a path below the source.
-    fn text(&self, relative: &[u8]) -> Vec<u8> {
-        let slash: &[u8] = if self.base == b"/" { b"" } else { b"/" };
-        [&self.base, slash, relative].concat()
+    /// The text of a pattern; of one for an archive without what counts for nothing in front.
+    fn within<'t>(&self, text: &'t [u8]) -> Result<&'t [u8], SelectError> {
+        if self.base.is_some() {
+            return Ok(text);
+        }
+        let mut rest = text;
+        while let Some(after) = rest.strip_prefix(b"./") {
+            rest = after;
+        }
+        let has_dots = rest.split(|b| *b == b'/').any(|part| matches!(part, b"." | b".."));
+        if rest.is_empty() || rest.starts_with(b"/") || has_dots {
+            return Err(SelectError::Archive(String::from_utf8_lossy(text).into_owned()));
+        }
+        Ok(rest)
     }
 
-    /// What becomes of a path below the source, which is not the source itself.
+    /// The text that rules see of a path below the source, or in the archive.
+    fn text(&self, relative: &[u8]) -> Vec<u8> {
+        let Some(base) = &self.base else { return relative.to_vec() };
+        let slash: &[u8] = if base == b"/" { b"" } else { b"/" };
+        [base, slash, relative].concat()
+    }
+
+    /// What becomes of a path below the source or the archive's root, which is not that itself.
     #[must_use]
     pub fn judge(&self, relative: &[u8], candidate: &dyn Candidate) -> Verdict {
         if self.judges.is_empty() {
@@ -317,14 +331,16 @@ impl Judge {
                 (regex.is_match(text) || line.is_some_and(|line| regex.is_match(line))).then_some(verdict)
             }
             Self::IfPresent(name) => excluded(candidate.is_dir() && candidate.holds(name)),
-            Self::DeviceFiles => excluded(!candidate.is_dir() && candidate.metadata().is_some_and(|found| is_device(&found))),
+            Self::DeviceFiles => {
+                excluded(!candidate.is_dir() && candidate.attributes().is_some_and(|attributes| attributes.is_device))
+            }
             Self::OtherFilesystems(device) => {
-                let found = candidate.metadata().map(|found| found.dev());
+                let found = candidate.attributes().and_then(|attributes| attributes.file_system);
                 excluded(found.is_some() && found != *device)
             }
             Self::OlderThan(time) => {
-                let is_old = |found: Metadata| found.is_file() && found.mtime() < *time;
-                excluded(!candidate.is_dir() && candidate.metadata().is_some_and(is_old))
+                let is_old = |attributes: Attributes| attributes.is_file && attributes.mtime < *time;
+                excluded(!candidate.is_dir() && candidate.attributes().is_some_and(is_old))
             }
         }
     }
@@ -338,10 +354,6 @@ fn check_filters(rules: &[Rule]) -> Result<(), SelectError> {
     let mut filters = rules.iter().filter(|rule| matches!(rule, Rule::Filter(_))).peekable();
     let is_usual = |rule: &Rule| matches!(rule, Rule::Filter(Filter::Globbing | Filter::StrictCase));
     if filters.peek().is_some() && filters.all(is_usual) { Err(SelectError::RedundantFilter) } else { Ok(()) }
-}
-
-fn is_device(found: &Metadata) -> bool {
-    found.file_type().is_char_device() || found.file_type().is_block_device()
 }
 
 /// A path without empty parts and dots; `.` if nothing is left.

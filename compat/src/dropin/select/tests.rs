@@ -7,7 +7,7 @@ impl Candidate for Thing {
     fn is_dir(&self) -> bool {
         self.0
     }
-    fn metadata(&self) -> Option<Metadata> {
+    fn attributes(&self) -> Option<Attributes> {
         None
     }
     fn holds(&self, name: &[u8]) -> bool {
@@ -159,6 +159,9 @@ fn lists_of_files() {
     assert_eq!(found, expected.map(|(sign, line)| (sign, line.as_bytes().to_vec())));
     assert_eq!(filelist::lines(b"+  /s/a\n''\n\"\n", false), [(Some(true), b" /s/a".to_vec())]);
     assert_eq!(filelist::lines(b"/s/a\0/s/b\nc\0", true).len(), 2);
+    let patterns = |text: &str| filelist::lines(text.as_bytes(), false).into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+    assert_eq!(patterns("/s/a\r/s/b\r\n\r\n\u{a0}/s/\u{a0}c\u{a0}\u{1f}\n"), ["/s/a", "/s/b", "/s/\u{a0}c"].map(Vec::from));
+    assert_eq!(filelist::lines(b" /s/\xff\xa0 ", false), [(None, b"/s/\xff\xa0".to_vec())]);
     let dir = tempfile::tempdir().expect("dir");
     let file = dir.path().join("list");
     std::fs::write(&file, "- /s/a/b\n/s/a\n- **\n").expect("writes");
@@ -185,4 +188,48 @@ fn real_files() {
 fn patterns_of_directories_do_not_hide_files() {
     check("/s", &[include("/s/a/"), exclude("/s/b")], &[("a", Include), ("a/", Include), ("b", Exclude)]);
     check("/s", &[include("/s/a/"), exclude("**")], &[("a", Exclude), ("a/", Include), ("a/b", Include)]);
+}
+
+#[test]
+fn patterns_of_a_restore_are_about_paths_as_listed() {
+    let check = |rules: &[Rule], cases: &[(&str, Verdict)]| {
+        let selection = Selection::of_archive(rules, false).unwrap_or_else(|e| panic!("{rules:?}: {e}"));
+        cases.iter().for_each(|(path, verdict)| assert_eq!(judge(&selection, path), *verdict, "{rules:?}: {path}"));
+    };
+    check(&[include("priv/*"), exclude("**")], &[("priv/", Scan), ("priv/a", Include), ("a/priv/", Exclude), ("b", Exclude)]);
+    check(&[include("././priv"), exclude("**")], &[("priv/", Include), ("priv/a", Include), ("b", Exclude)]);
+    check(&[exclude("**/priv")], &[("priv", Include), ("a/priv", Exclude)]);
+    check(&[exclude("ignorecase:./PRIV")], &[("priv", Exclude), ("a/priv", Include)]);
+    let regexp = Rule::Regexp { include: false, pattern: b"^priv".to_vec() };
+    check(&[regexp], &[("priv", Exclude), ("private", Exclude), ("a/priv", Include)]);
+    check(&[Rule::Filter(Filter::Literal), exclude("./a*")], &[("a*", Exclude), ("ab", Include)]);
+}
+
+#[test]
+fn rules_that_make_no_sense_for_a_restore() {
+    let code = |rules: &[Rule]| Selection::of_archive(rules, false).expect_err("refused").code();
+    for pattern in ["/x", ".//x", "a/../b", "a/./b", "..", ".", "./", "ignorecase:/x"] {
+        assert_eq!(code(&[exclude(pattern)]), 14, "{pattern}");
+        let pattern = pattern.trim_start_matches("ignorecase:");
+        assert_eq!(code(&[Rule::Filter(Filter::Literal), exclude(pattern)]), 14, "{pattern}");
+    }
+    assert_eq!(code(&[exclude("a//b")]), 15);
+    assert_eq!(code(&[include("a")]), 16);
+    assert_eq!(code(&[exclude("/x"), Rule::IfPresent(b"x".to_vec())]), 23);
+    let list = Rule::Filelist { include: true, file: Some("/nowhere/at all".into()) };
+    let error = Selection::of_archive(&[list, Rule::OtherFilesystems], false).expect_err("refused");
+    assert!(matches!(error, SelectError::NotForRestore(_)), "{error}");
+}
+
+#[test]
+fn a_directory_holds_names_only() {
+    let dir = tempfile::tempdir().expect("dir");
+    std::fs::create_dir(dir.path().join("d")).expect("makes");
+    std::fs::write(dir.path().join("d/mark"), "").expect("writes");
+    let local = Local { path: dir.path(), is_dir: true };
+    let absolute = dir.path().join("d/mark");
+    for name in [b"".as_slice(), b".", b"..", b"/", b"d/", b"d/mark", b"./d", b"mark", absolute.as_os_str().as_bytes()] {
+        assert!(!local.holds(name), "{}", name.escape_ascii());
+    }
+    assert!(local.holds(b"d"));
 }
