@@ -116,7 +116,8 @@ impl Queue {
     pub(super) fn push_reading(&mut self, entry: Entry, weight: u64) -> u64 {
         self.waiting += weight;
         let number = self.base + self.slots.len() as u64;
-        if entry.meta.links > 1 && self.open_links.len() < MAX_LINKS {
+        // Only as many as can be remembered once they have passed: each name that waits in vain holds everything up.
+        if entry.meta.links > 1 && self.links.len() + self.open_links.len() < MAX_LINKS {
             self.open_links.insert((entry.meta.device, entry.meta.inode), number);
         }
         self.slots.push_back(Slot::reading(entry, weight));
